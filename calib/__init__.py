@@ -1,0 +1,1 @@
+"""Calibration of one instrument: focus, illumination and the profile the scan trusts."""

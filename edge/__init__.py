@@ -1,0 +1,1 @@
+"""The on-device side: plan, capture, fuse, stitch and write the slide."""

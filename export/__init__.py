@@ -1,0 +1,1 @@
+"""Export of trained networks to engines (built by a later issue)."""

@@ -1,0 +1,1 @@
+"""Devices: Protocols, drivers, and the virtual instrument that tests cannot tell from glass."""

@@ -1,0 +1,126 @@
+"""What a stage and a camera must do, and the rules that every driver keeps.
+
+The rules, each from a failure seen on real scanners: connecting never moves; a target
+outside the limits raises `OutOfTravelError` before anything is sent; every wait ends;
+a relative move is never blindly retried; `grab(after=receipt)` returns only a frame
+whose exposure began after motion and settling had ended.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from bifocus.records import Frame, MoveReceipt, StagePosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLimits:
+    """Safe travel of each axis in micrometres, ends included."""
+
+    x_um: tuple[float, float]
+    y_um: tuple[float, float]
+    z_um: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCapabilities:
+    """What this stage can promise, so that nobody has to guess."""
+
+    kind: str
+    identity: str
+    simulated: bool
+    can_stop: bool
+    reports_actual_position: bool
+    resolution_um: StagePosition
+    may_move_on_open: bool = False
+
+
+class Stage(Protocol):
+    """A motorised XYZ stage; positions in micrometres, one thread owns its motion."""
+
+    @property
+    def limits(self) -> StageLimits:
+        """Safe travel; constant while the stage is open."""
+        ...
+
+    @property
+    def capabilities(self) -> StageCapabilities:
+        """What the stage can do; constant while the stage is open."""
+        ...
+
+    def position(self) -> StagePosition:
+        """Return the position that the controller reports now."""
+        ...
+
+    def move_to(self, position: StagePosition, wait: bool = True) -> MoveReceipt:
+        """Move to an absolute position, taking up backlash; return when settled.
+
+        With `wait=False` the call returns when the move has begun and the receipt's
+        `end_s` and `settled_s` are the predicted times.
+
+        Raises
+        ------
+        OutOfTravelError
+            If the target is outside `limits`; nothing has moved.
+        DeviceTimeoutError
+            If the move did not end by its deadline; the stage was told to stop.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Stop all motion now; safe from any thread, and when nothing moves."""
+        ...
+
+    def home(self) -> MoveReceipt:
+        """Find the reference, Z away from the glass first."""
+        ...
+
+    def close(self) -> None:
+        """Release the device; may be called twice, never moves."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraCapabilities:
+    """The camera's fixed facts."""
+
+    kind: str
+    identity: str
+    simulated: bool
+    width_px: int
+    height_px: int
+
+
+class Camera(Protocol):
+    """A colour camera whose exposure and white balance are locked."""
+
+    @property
+    def capabilities(self) -> CameraCapabilities:
+        """Size and identity; constant while the camera is open."""
+        ...
+
+    def configure(self, *, exposure_s: float) -> None:
+        """Lock the exposure time.
+
+        Raises
+        ------
+        ConfigError
+            If `exposure_s` is not positive or longer than the camera allows.
+        """
+        ...
+
+    def grab(self, after: MoveReceipt | None = None) -> Frame:
+        """Return one frame.
+
+        With a receipt, only a frame whose exposure began at or after `settled_s`
+        is returned; older frames in the camera's queue are thrown away and counted.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            If no such frame came before the deadline.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the camera; may be called twice."""
+        ...

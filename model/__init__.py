@@ -1,0 +1,1 @@
+"""Training and judging of the networks (built by a later issue)."""
