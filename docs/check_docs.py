@@ -69,10 +69,8 @@ def main() -> int:
         if result.failed:
             name = path.relative_to(ROOT).as_posix()
             problems.append(f"{name}: {result.failed} examples failed")
-    sys.stdout.write(f"{n_files} Markdown files, {n_examples} examples run
-")
-    sys.stderr.writelines(f"{problem}
-" for problem in problems)
+    sys.stdout.write(f"{n_files} Markdown files, {n_examples} examples run\n")
+    sys.stderr.writelines(f"{problem}\n" for problem in problems)
     return 1 if problems else 0
 
 
