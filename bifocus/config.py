@@ -125,6 +125,7 @@ class VirtualSlide(Model):
     thickness_um: NonNegative = 0.0
     layers: Annotated[int, Field(ge=1, le=16)] = 1
     chromatic_um: tuple[Finite, Finite, Finite] = (0.0, 0.0, 0.0)
+    spherical_waves: Annotated[float, Field(ge=-2, le=2)] = 0.0
     beyond: Literal["glass", "mirror"] = "glass"
 
 

@@ -1,1 +1,1 @@
-"""Devices: Protocols, drivers, and the virtual instrument that tests cannot tell from glass."""
+"""Devices: Protocols, drivers, and a virtual instrument with real faults."""
