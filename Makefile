@@ -8,7 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt
-INSTALL := $(PIP) --build-constraint constraints.txt
+# setuptools warns of the template folder and of editable installs; both are meant.
+INSTALL := PYTHONWARNINGS=ignore $(PIP) --build-constraint constraints.txt
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10 python3.14
 ARGS ?=
 

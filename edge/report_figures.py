@@ -155,6 +155,19 @@ def _above_plane_um(tile: TileRow, surface: FocusSurface) -> float | None:
     return tile.best_focus_um - surface.compute_height_um(tile.x_um, tile.y_um)
 
 
+def _mark_tiles(ax: Axes, tiles: Sequence[TileRow]) -> None:
+    for tile in tiles:
+        corner = (tile.column - 0.5, tile.row - 0.5)
+        if tile.status == "blank":
+            glass = Rectangle(corner, 1, 1, linewidth=0, hatch="////")
+            glass.set(facecolor="#f0f0f0", edgecolor="#b5b5b5")
+            ax.add_patch(glass)
+        elif tile.status == "flagged":
+            ax.add_patch(
+                Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1.6)
+            )
+
+
 def _grid_size(tiles: Sequence[TileRow]) -> tuple[int, int]:
     n_rows = 1 + max((tile.row for tile in tiles), default=0)
     n_columns = 1 + max((tile.column for tile in tiles), default=0)
@@ -213,16 +226,7 @@ def _draw_map(
         vmax=limit_um,
         rasterized=len(tiles) > VECTOR_TILES,
     )
-    for tile in tiles:
-        corner = (tile.column - 0.5, tile.row - 0.5)
-        if tile.status == "blank":
-            glass = Rectangle(corner, 1, 1, linewidth=0, hatch="////")
-            glass.set(facecolor="#f0f0f0", edgecolor="#b5b5b5")
-            ax.add_patch(glass)
-        elif tile.status == "flagged":
-            ax.add_patch(
-                Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1.6)
-            )
+    _mark_tiles(ax, tiles)
     ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(n_rows - 0.5, -0.5))
     ax.set_xlabel("column")
     ax.set_ylabel("row")
@@ -244,7 +248,7 @@ def _legend_above(ax: Axes) -> None:
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
-    # The page states its own date and source.
+    # matplotlib would add its own name and the time of drawing.
     figure.savefig(
         text, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None}
     )
