@@ -153,9 +153,9 @@ class Measured:
 class FlatField:
     """Illumination over the field, per colour channel, as a quadratic surface.
 
-    `coefficients` has shape (3, 6): log gain = c . [1, x, y, x^2, x y, y^2] with x and y
-    running from -1 to 1 across the columns and rows. `glass_fraction` says how much of
-    the field was clear glass when it was measured.
+    `coefficients` has shape (3, 6): log gain = c . [1, x, y, x^2, x y, y^2] with x and
+    y running from -1 to 1 across the columns and rows. `glass_fraction` says how much
+    of the field was clear glass when it was measured.
     """
 
     coefficients: tuple[tuple[float, ...], ...]

@@ -1,0 +1,279 @@
+"""Blind two-shot Wiener fusion: the training-free way from a pair to the focused tile.
+
+Each block of the pair gets its own focal offset (`bifocus.focal_offset`) and, ring by
+ring of spatial frequency, its own signal power S and noise power N, estimated from the
+pair itself. The linear estimate of the in-focus image x = h(0) o that has the least
+mean squared error is
+
+    X = h0 S (h- Y-/N- + h+ Y+/N+) / (1 + S (h-^2/N- + h+^2/N+))
+
+(N. Wiener 1949, for two observations of one object). N- and N+ are the camera's noise
+plus what an uncertain offset makes of the signal in each shot, so that the far shot,
+whose blur changes fastest, is believed least. X is mixed with the sharper shot, and
+gives way to it entirely where that shot already is in focus. All of it is linear in
+the two shots, so a block costs two gain profiles and one inverse FFT per colour.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from bifocus.errors import ImageFileError
+from bifocus.focal_offset import (
+    OffsetMap,
+    PairOptics,
+    estimate_offset_map,
+    offset_grid_um,
+    ring_frequency_per_um,
+    split_energy,
+    transfer_tables,
+)
+from bifocus.optics import otf_radial
+from bifocus.pair_alignment import align
+from bifocus.pair_spectra import (
+    PairSpectra,
+    RadialBins,
+    assemble,
+    compute_spectra,
+    fill_statistics,
+    radial_bins,
+)
+from bifocus.records import FloatImage, FocalOffset, UInt8Image
+from bifocus.sharpness import is_plus_sharper
+from bifocus.tone import ToneCurve, decode, encode
+
+Float32 = npt.NDArray[np.float32]
+
+# Smallest image side that holds one small block without mirroring it whole.
+MIN_SIDE_PX = 64
+
+# Share of the Wiener image in the mix: on pairs of foreign optics a little less than
+# all of it is best, on matched optics it costs 0.1 dB (docs/decisions/0004).
+_TRUST = 0.9
+# No frequency is amplified more than this; noise beyond the model would be, too.
+_MAX_GAIN = 2.5
+# How far, in the same units, the true offset may lie from the estimated one inside a
+# block; more energy across h than this explains is put down to foreign optics.
+_OFFSET_DOUBT_UNITS = 0.15
+# Energy across scatters from ring to ring; only what exceeds this many times the
+# camera's noise counts as mismatch.
+_SCATTER = 1.3
+# |defocus| of the nearer shot, in units of lambda / NA^2, up to which that shot is
+# returned as it is, and from which the mix applies in full.
+_IN_FOCUS_UNITS = (0.04, 0.12)
+# Quantisation to 8 bits adds 1/12 of a squared level.
+_QUANTISATION_POWER = 1 / 12 / 255**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicsResult:
+    """What the fusion of one pair gives."""
+
+    pixels: UInt8Image
+    offset: FocalOffset
+    local_um: Float32
+    quality: float
+    seconds: float
+    sharper_is_plus: bool
+
+
+def fuse_two_shots(
+    minus: UInt8Image,
+    plus: UInt8Image,
+    optics: PairOptics,
+    *,
+    tone_curve: ToneCurve = "linear",
+) -> PhysicsResult:
+    """Fuse the shots at F-dD and F+dD into the in-focus image.
+
+    Parameters
+    ----------
+    minus, plus
+        uint8, (rows, columns, 3), both sides >= 64 px, the same field.
+    optics
+        NA, pixel, wavelengths and dD of the pair.
+    tone_curve
+        How the stored values relate to light; see `bifocus.tone`.
+
+    Returns
+    -------
+    PhysicsResult
+        `pixels` lies on the pixel grid of the sharper shot.
+
+    Raises
+    ------
+    ImageFileError
+        If the shots are not RGB images of one size, or too small.
+    """
+    _check(minus, plus)
+    start_s = time.perf_counter()
+    plus_is_sharper = is_plus_sharper(minus, plus)
+    pair = compute_spectra(decode(minus, tone_curve), decode(plus, tone_curve))
+    align(pair, reference=int(plus_is_sharper))
+    fill_statistics(pair)
+    offsets = estimate_offset_map(pair, optics)
+    linear, quality = _fuse_spectra(pair, optics, offsets)
+    return PhysicsResult(
+        pixels=encode(linear, tone_curve),
+        offset=offsets.tile,
+        local_um=offsets.local_um,
+        quality=quality,
+        seconds=time.perf_counter() - start_s,
+        sharper_is_plus=plus_is_sharper,
+    )
+
+
+def measure_offset(
+    minus: UInt8Image,
+    plus: UInt8Image,
+    optics: PairOptics,
+    *,
+    tone_curve: ToneCurve = "linear",
+) -> OffsetMap:
+    """Return the focal offsets alone, from the whole tile; see `fuse_two_shots`."""
+    _check(minus, plus)
+    pair = compute_spectra(decode(minus, tone_curve), decode(plus, tone_curve))
+    align(pair, reference=0)
+    fill_statistics(pair)
+    return estimate_offset_map(pair, optics)
+
+
+def _check(minus: UInt8Image, plus: UInt8Image) -> None:
+    for name, image in (("minus", minus), ("plus", plus)):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            msg = (
+                f"the {name} shot must be 8-bit RGB (rows, columns, 3), "
+                f"got {image.dtype} {image.shape}"
+            )
+            raise ImageFileError(msg)
+        if min(image.shape[:2]) < MIN_SIDE_PX:
+            msg = (
+                f"the {name} shot is {image.shape[1]}x{image.shape[0]} px; "
+                f"both sides must be at least {MIN_SIDE_PX} px"
+            )
+            raise ImageFileError(msg)
+    if minus.shape != plus.shape:
+        msg = f"the two shots differ in size: {minus.shape} and {plus.shape}"
+        raise ImageFileError(msg)
+
+
+def _fuse_spectra(
+    pair: PairSpectra, optics: PairOptics, offsets: OffsetMap
+) -> tuple[FloatImage, float]:
+    size = pair.layout.block_px
+    index = radial_bins(size).index
+    local_um = offsets.local_um.ravel()
+    share = _wiener_share(local_um, optics)
+    plus_share = _plus_share(local_um, optics)
+    blocks = np.empty((local_um.size, 3, size, size), dtype=np.float32)
+    unexplained = explained = 0.0
+    for block in range(local_um.size):
+        tables = _tables_at(optics, size, float(local_um[block]))
+        wiener, fit = _wiener_gains(pair, block, tables, optics)
+        unexplained, explained = unexplained + fit[0], explained + fit[1]
+        pick = np.array([1 - plus_share[block], plus_share[block]], dtype=np.float32)
+        gains = share[block] * wiener + (1 - share[block]) * pick[:, None, None]
+        mean = pick @ pair.means[:, block]
+        for colour in range(3):
+            minus, plus = pair.spectra[:, block, colour]
+            mixed = gains[0, colour][index] * minus + gains[1, colour][index] * plus
+            blocks[block, colour] = scipy.fft.irfft2(mixed, (size, size))
+            blocks[block, colour] += mean[colour]
+    return assemble(blocks, pair), _quality(unexplained, explained)
+
+
+def _wiener_gains(
+    pair: PairSpectra, block: int, tables: Float32, optics: PairOptics
+) -> tuple[Float32, tuple[float, float]]:
+    """Return the gains of both shots, (2, colours, bins), and the energies of the fit.
+
+    The energies are the sums across and along h over all rings.
+    """
+    bins = radial_bins(pair.layout.block_px)
+    mean = pair.statistics[:, block] / np.maximum(bins.count, 1)
+    h, slope, h_focus = tables[:2], tables[2:4], tables[4]
+    along, across, norm = split_energy(mean, h)
+    along, across = _smooth(along), _smooth(across)
+    noise = _camera_noise(across, bins)
+    signal = np.maximum(along - across, 0) / norm + np.float32(1e-12)
+    # Energy across beyond the camera's noise is mismatch: a block is not level, and
+    # its offset not exact. The shot whose transfer changes faster with z carries it.
+    lean = (h[1] ** 2 * slope[0] ** 2 + h[0] ** 2 * slope[1] ** 2) / norm
+    mismatch = np.maximum(across - _SCATTER * noise, 0) / np.maximum(lean, 1e-6)
+    doubt_um = np.float32(_OFFSET_DOUBT_UNITS * optics.focus_unit_um)
+    mismatch = np.minimum(mismatch, signal * doubt_um**2)
+    weight = h / (noise + mismatch * slope**2)
+    gains = h_focus * signal * weight / (1 + signal * (weight * h).sum(axis=0))
+    strength = np.hypot(gains[0], gains[1])
+    gains *= np.minimum(1.0, _MAX_GAIN / np.maximum(strength, 1e-9))
+    # Rings 0 and 1 hold the window's own leakage: pass them through, half from each.
+    gains[:, :, :2] = 0.5
+    used = bins.count[2:]
+    energy = float((across[:, 2:] * used).sum()), float((along[:, 2:] * used).sum())
+    return gains.astype(np.float32), energy
+
+
+def _camera_noise(across: Float32, bins: RadialBins) -> Float32:
+    """Return the white noise power of each colour, shape (colours, rings)."""
+    outer = bins.frequency > 0.35
+    floor = np.median(across[:, outer], axis=1, keepdims=True)
+    noise: Float32 = np.maximum(
+        np.minimum(across, floor), np.float32(_QUANTISATION_POWER)
+    )
+    return noise
+
+
+def _tables_at(optics: PairOptics, block_px: int, offset_um: float) -> Float32:
+    """Return h-, h+, their slopes per um and h(0), shape (5, colours, bins)."""
+    grid_um = offset_grid_um(optics)
+    step_um = grid_um[1] - grid_um[0]
+    position = np.clip((offset_um - grid_um[0]) / step_um, 0, grid_um.size - 1.001)
+    low = int(position)
+    part = np.float32(position - low)
+    tables = transfer_tables(optics, block_px)
+    below, above = tables[:, :, low], tables[:, :, low + 1]
+    h = (below * (1 - part) + above * part).swapaxes(0, 1)
+    slope = ((above - below) / np.float32(step_um)).swapaxes(0, 1)
+    return np.concatenate([h, slope, _focus_table(optics, block_px)[None]])
+
+
+@lru_cache(maxsize=16)
+def _focus_table(optics: PairOptics, block_px: int) -> Float32:
+    frequency = ring_frequency_per_um(optics, block_px)
+    rows = [otf_radial(optics.objective(colour), frequency, 0.0) for colour in range(3)]
+    return np.stack(rows).astype(np.float32)
+
+
+def _smooth(values: Float32) -> Float32:
+    """Three-ring running mean: single rings of few coefficients scatter too much."""
+    padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
+    result: Float32 = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
+    return result
+
+
+def _wiener_share(local_um: Float32, optics: PairOptics) -> Float32:
+    """Return the Wiener image's share of each block: 0 where already in focus."""
+    nearer_um = np.abs(np.abs(local_um) - optics.half_spacing_um)
+    low, high = (units * optics.focus_unit_um for units in _IN_FOCUS_UNITS)
+    rise = np.clip((nearer_um - low) / (high - low), 0, 1)
+    share: Float32 = _TRUST * rise * rise * (3 - 2 * rise)
+    return share.astype(np.float32)
+
+
+def _plus_share(local_um: Float32, optics: PairOptics) -> Float32:
+    """Return the plus shot's share of the "sharper shot": 1 above F, 0 below it.
+
+    Within a tenth of dD of F both shots are equally blurred and are averaged.
+    """
+    share = np.clip(0.5 + 5 * local_um / optics.half_spacing_um, 0, 1)
+    return share.astype(np.float32)
+
+
+def _quality(unexplained: float, explained: float) -> float:
+    """Return 1 - sqrt(energy across / energy along), clipped to 0..1."""
+    ratio = unexplained / max(explained, 1e-30)
+    return float(np.clip(1 - np.sqrt(ratio), 0, 1))
