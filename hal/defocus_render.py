@@ -152,14 +152,16 @@ class DefocusRenderer:
         low_um = min(float(height.min()) for height, _ in layers)
         high_um = max(float(height.max()) for height, _ in layers)
         first, last = int(low_um // _SLICE_UM), int(high_um // _SLICE_UM) + 1
-        centres_um = tuple(index * _SLICE_UM for index in range(first, last + 1))
-        spectra = []
-        for centre_um in centres_um:
+        centres_um, spectra = [], []
+        for index in range(first, last + 1):
+            centre_um = index * _SLICE_UM
             share = np.zeros(field.shape, np.float32)
             for height, weight in layers:
                 share += weight * _hat(height, centre_um)
-            spectra.append([_transform(plane * share) for plane in planes])
-        return _Slices(field=field, heights_um=centres_um, spectra=spectra)
+            if share.any():
+                centres_um.append(centre_um)
+                spectra.append([_transform(plane * share) for plane in planes])
+        return _Slices(field=field, heights_um=tuple(centres_um), spectra=spectra)
 
     def _phase_ramp(self, field: Field, x_um: float, y_um: float) -> Complex64 | None:
         """Return the factor that moves the kept field to the exact position."""

@@ -128,9 +128,9 @@ class GlassMotion:
         with self._lock:
             index, leg = self._leg_at(t_s)
             x, y, z = self._played_um(leg, t_s)
-            progress = 1.0
-            if t_s < leg.end_s:
-                progress = max(0.0, (t_s - leg.start_s) / (leg.end_s - leg.start_s))
+            progress = 0.0 if t_s < leg.start_s else 1.0
+            if leg.start_s <= t_s < leg.end_s:
+                progress = (t_s - leg.start_s) / (leg.end_s - leg.start_s)
             ex, ey, ez = (
                 old + progress * (new - old)
                 for old, new in zip(leg.error_from_um, leg.error_to_um, strict=True)

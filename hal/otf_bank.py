@@ -32,11 +32,12 @@ class OtfBank:
     def grid(self, objective: Objective, z_um: float) -> Float32:
         """Return the OTF on the `rfft2` half plane at this defocus, float32."""
         position = z_um / _NODE_UM
-        node = int(np.floor(position))
-        t = position - node
-        if t < 1e-6:
+        node = round(position)
+        if abs(position - node) < 1e-6:
             table = self._table(objective, node)
         else:
+            node = int(np.floor(position))
+            t = position - node
             weights = np.array(_catmull_rom(t), np.float32)
             nodes = [self._table(objective, node + k) for k in (-1, 0, 1, 2)]
             table = weights @ np.stack(nodes)
