@@ -51,5 +51,4 @@ def illumination(shape: tuple[int, ...], falloff: float) -> Float32:
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] * shape[0]
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :] * shape[1]
     corner = np.float32(shape[0] ** 2 + shape[1] ** 2)
-    result: Float32 = 1 - np.float32(falloff) * (x * x + y * y) / corner
-    return result
+    return np.asarray(1 - falloff * (x * x + y * y) / corner, np.float32)
