@@ -81,6 +81,18 @@ class PhysicsResult:
     sharper_is_plus: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPair:
+    """A pair whose focal offsets are known: all that fusion still needs."""
+
+    spectra: PairSpectra
+    optics: PairOptics
+    offsets: OffsetMap
+    tone_curve: ToneCurve
+    sharper_is_plus: bool
+    seconds: float
+
+
 def fuse_two_shots(
     minus: UInt8Image,
     plus: UInt8Image,
@@ -110,36 +122,51 @@ def fuse_two_shots(
         If the shots are not RGB images of one size, or too small.
     """
     _check(minus, plus)
+    return fuse_measured(measure_pair(minus, plus, optics, tone_curve=tone_curve))
+
+
+def fuse_measured(measured: MeasuredPair) -> PhysicsResult:
+    """Fuse a pair whose offsets are known already; see `fuse_two_shots`."""
     start_s = time.perf_counter()
-    plus_is_sharper = is_plus_sharper(minus, plus)
-    pair = compute_spectra(decode(minus, tone_curve), decode(plus, tone_curve))
-    align(pair, reference=int(plus_is_sharper))
-    fill_statistics(pair)
-    offsets = estimate_offset_map(pair, optics)
-    linear, quality = _fuse_spectra(pair, optics, offsets)
+    linear, quality = _fuse_spectra(
+        measured.spectra, measured.optics, measured.offsets
+    )
     return PhysicsResult(
-        pixels=encode(linear, tone_curve),
-        offset=offsets.tile,
-        local_um=offsets.local_um,
+        pixels=encode(linear, measured.tone_curve),
+        offset=measured.offsets.tile,
+        local_um=measured.offsets.local_um,
         quality=quality,
-        seconds=time.perf_counter() - start_s,
-        sharper_is_plus=plus_is_sharper,
+        seconds=measured.seconds + time.perf_counter() - start_s,
+        sharper_is_plus=measured.sharper_is_plus,
     )
 
 
-def measure_offset(
+def measure_pair(
     minus: UInt8Image,
     plus: UInt8Image,
     optics: PairOptics,
     *,
     tone_curve: ToneCurve = "linear",
-) -> OffsetMap:
-    """Return the focal offsets alone, from the whole tile; see `fuse_two_shots`."""
+) -> MeasuredPair:
+    """Transform and align a pair and read its focal offsets; the first half of fusion.
+
+    Parameters and errors are those of `fuse_two_shots`.
+    """
     _check(minus, plus)
-    pair = compute_spectra(decode(minus, tone_curve), decode(plus, tone_curve))
-    align(pair, reference=0)
-    fill_statistics(pair)
-    return estimate_offset_map(pair, optics)
+    start_s = time.perf_counter()
+    plus_is_sharper = is_plus_sharper(minus, plus)
+    spectra = compute_spectra(decode(minus, tone_curve), decode(plus, tone_curve))
+    align(spectra, reference=int(plus_is_sharper))
+    fill_statistics(spectra)
+    offsets = estimate_offset_map(spectra, optics)
+    return MeasuredPair(
+        spectra=spectra,
+        optics=optics,
+        offsets=offsets,
+        tone_curve=tone_curve,
+        sharper_is_plus=plus_is_sharper,
+        seconds=time.perf_counter() - start_s,
+    )
 
 
 def _check(minus: UInt8Image, plus: UInt8Image) -> None:

@@ -1,0 +1,87 @@
+"""Fusers: from a pair to the in-focus tile. One Protocol, chosen by name.
+
+`physics` needs no weights and is always there; other engines register here as later
+releases bring them. A name that is not available is an error, never a quiet substitute.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from bifocus.config import Optics
+from bifocus.errors import EngineError
+from bifocus.focal_offset import PairOptics
+from bifocus.physics_fusion import MeasuredPair, fuse_measured, measure_pair
+from bifocus.records import FusedTile, UInt8Image
+from bifocus.tone import ToneCurve
+
+MODELS = ("physics",)
+
+
+class Fuser(Protocol):
+    """Makes one in-focus picture from a measured pair; one thread at a time."""
+
+    @property
+    def model(self) -> str:
+        """Name of the method or network."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """What computes it."""
+        ...
+
+    def fuse(self, measured: MeasuredPair) -> FusedTile:
+        """Return the tile on the pixel grid of the sharper shot."""
+        ...
+
+
+class PhysicsFuser:
+    """The blind two-shot Wiener filter of `bifocus.physics_fusion`."""
+
+    model = "physics"
+    engine = f"numpy {np.__version__}"
+
+    def fuse(self, measured: MeasuredPair) -> FusedTile:
+        """Return the tile; see `bifocus.physics_fusion.fuse_two_shots`."""
+        result = fuse_measured(measured)
+        return FusedTile(
+            pixels=result.pixels,
+            offset=result.offset,
+            quality=result.quality,
+            seconds=result.seconds,
+            sharper_is_plus=result.sharper_is_plus,
+        )
+
+
+class PairMeter:
+    """Measures pairs with one instrument's optics."""
+
+    def __init__(self, optics: Optics, half_spacing_um: float) -> None:
+        self.tone_curve: ToneCurve = optics.tone_curve
+        self.optics = PairOptics(
+            na=optics.na,
+            pixel_um=optics.pixel_um,
+            half_spacing_um=half_spacing_um,
+            wavelengths_um=optics.wavelengths_um,
+            refractive_index=optics.refractive_index,
+            pupil=optics.pupil,
+        )
+
+    def measure(self, minus: UInt8Image, plus: UInt8Image) -> MeasuredPair:
+        """Return the pair's spectra and focal offsets."""
+        return measure_pair(minus, plus, self.optics, tone_curve=self.tone_curve)
+
+
+def choose_fuser(model: str = "auto") -> Fuser:
+    """Return the fuser of that name; `auto` is the best one present.
+
+    Raises
+    ------
+    EngineError
+        If there is no such model, naming those that there are.
+    """
+    if model in ("auto", "physics"):
+        return PhysicsFuser()
+    msg = f"no model '{model}'; available: {', '.join(MODELS)}"
+    raise EngineError(msg)
