@@ -138,6 +138,7 @@ class Scan(Model):
     stack_planes: Annotated[int, Field(ge=5, le=201)] = 21
     stack_step_um: Annotated[float, Field(gt=0, le=20)] = 0.5
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
+    jpeg_subsampling: Literal["420", "444"] = "444"
 
 
 class Calibration(Model):

@@ -71,7 +71,8 @@ def align(pair: PairSpectra, reference: int) -> tuple[float, float]:
 def _phase_ramp(size: int, down_px: float, right_px: float) -> Complex64:
     rows, columns = _frequencies(size)
     turns = rows * down_px + columns * right_px
-    return np.exp(-2j * np.pi * turns).astype(np.complex64)
+    ramp: Complex64 = np.exp(-2j * np.pi * turns).astype(np.complex64)
+    return ramp
 
 
 def _frequencies(size: int) -> tuple[Float64, Float64]:
@@ -91,11 +92,10 @@ def _refine(
     shift: Float64,
 ) -> Float64:
     """Newton steps to the maximum of the band-limited correlation."""
-    frequency = np.stack(np.broadcast_arrays(rows, columns)).reshape(2, -1)
-    frequency = 2 * np.pi * frequency
-    values = whitened.ravel()
-    keep = values != 0
-    frequency, values = frequency[:, keep], values[keep]
+    keep = whitened != 0
+    values = whitened[keep]
+    grids = np.broadcast_arrays(rows, columns)
+    frequency = 2 * np.pi * np.stack([grid[keep] for grid in grids])
     for _ in range(6):
         turned = values * np.exp(1j * (shift @ frequency))
         slope = -(frequency * turned.imag).sum(axis=1)

@@ -232,7 +232,22 @@ def assemble(blocks: Float32, pair: PairSpectra) -> FloatImage:
         canvas[:, top : top + size, left : left + size] += block * fade
     rows, columns = pair.shape
     cut = canvas[:, margin : margin + rows, margin : margin + columns]
+    # Blocks add up to one but at the image's border, where a ramp has no partner.
+    down_weight, across_weight = (
+        _total_fade(layout, count)[margin : margin + length]
+        for count, length in zip(pair.grid, pair.shape, strict=True)
+    )
+    cut /= np.outer(down_weight, across_weight)
     return np.ascontiguousarray(cut.transpose(1, 2, 0))
+
+
+def _total_fade(layout: BlockLayout, count: int) -> Float32:
+    """Return the sum of `count` overlapping fade windows along one axis."""
+    total = np.zeros(count * layout.hop_px + 2 * layout.margin_px, dtype=np.float32)
+    for number in range(count):
+        start = number * layout.hop_px
+        total[start : start + layout.block_px] += _fade_edge(layout)
+    return total
 
 
 def _power(values: Complex64) -> Float32:
@@ -272,8 +287,13 @@ def _taper_window(layout: BlockLayout) -> Float32:
 
 @lru_cache(maxsize=4)
 def _fade_window(layout: BlockLayout) -> Float32:
-    edge = np.zeros(layout.block_px)
+    return np.outer(_fade_edge(layout), _fade_edge(layout))
+
+
+@lru_cache(maxsize=4)
+def _fade_edge(layout: BlockLayout) -> Float32:
+    edge = np.zeros(layout.block_px, dtype=np.float32)
     start, stop = layout.taper_px, layout.taper_px + layout.ramp_px
     rise = _raised_cosine(layout.ramp_px)
     edge[start:stop], edge[stop:-stop], edge[-stop:-start] = rise, 1.0, rise[::-1]
-    return np.outer(edge, edge).astype(np.float32)
+    return edge

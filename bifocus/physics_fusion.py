@@ -128,9 +128,7 @@ def fuse_two_shots(
 def fuse_measured(measured: MeasuredPair) -> PhysicsResult:
     """Fuse a pair whose offsets are known already; see `fuse_two_shots`."""
     start_s = time.perf_counter()
-    linear, quality = _fuse_spectra(
-        measured.spectra, measured.optics, measured.offsets
-    )
+    linear, quality = _fuse_spectra(measured.spectra, measured.optics, measured.offsets)
     return PhysicsResult(
         pixels=encode(linear, measured.tone_curve),
         offset=measured.offsets.tile,
@@ -287,8 +285,8 @@ def _wiener_share(local_um: Float32, optics: PairOptics) -> Float32:
     nearer_um = np.abs(np.abs(local_um) - optics.half_spacing_um)
     low, high = (units * optics.focus_unit_um for units in _IN_FOCUS_UNITS)
     rise = np.clip((nearer_um - low) / (high - low), 0, 1)
-    share: Float32 = _TRUST * rise * rise * (3 - 2 * rise)
-    return share.astype(np.float32)
+    share = _TRUST * rise * rise * (3 - 2 * rise)
+    return np.asarray(share, dtype=np.float32)
 
 
 def _plus_share(local_um: Float32, optics: PairOptics) -> Float32:
@@ -297,7 +295,7 @@ def _plus_share(local_um: Float32, optics: PairOptics) -> Float32:
     Within a tenth of dD of F both shots are equally blurred and are averaged.
     """
     share = np.clip(0.5 + 5 * local_um / optics.half_spacing_um, 0, 1)
-    return share.astype(np.float32)
+    return np.asarray(share, dtype=np.float32)
 
 
 def _quality(unexplained: float, explained: float) -> float:

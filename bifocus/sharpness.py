@@ -55,6 +55,13 @@ def brenner(gray: FloatImage, *, noise_sd_levels: float = 0.0) -> float:
     return max(raw - 2 * noise_sd_levels**2, 0.0)
 
 
+def measure_sharpness(pixels: UInt8Image) -> tuple[float, float]:
+    """Return (Brenner without its noise bias, the bias that was removed)."""
+    gray = to_gray(pixels)
+    noise = noise_sd(gray)
+    return brenner(gray, noise_sd_levels=noise), 2 * noise**2
+
+
 def normalised_variance(gray: FloatImage) -> float:
     """Return var(I) / mean(I), insensitive to the brightness of the lamp."""
     mean = float(gray.mean(dtype=np.float64))

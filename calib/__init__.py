@@ -1,1 +1,1 @@
-"""Calibration of one instrument: focus, illumination and the profile the scan trusts."""
+"""Calibration of one instrument: focus, illumination, and the profile of both."""

@@ -125,8 +125,8 @@ def _find_first_tile(
     if all("no texture" in failure for failure in failures):
         msg = (
             f"no tissue at {len(failures)} places of the region "
-            f"{tuple(round(v, 1) for v in region_um)} um; check the slide, the light and "
-            "the region"
+            f"{tuple(round(v, 1) for v in region_um)} um; check the slide, the light "
+            "and the region"
         )
         raise BlankSlideError(msg)
     raise CalibrationError(

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bifocus.calib.focus_curve import FocusFit, check_stack, fit_focus
 from bifocus.calib.zstack import ZStack, plan_planes, take_stack
 from bifocus.config import Calibration, Optics
 from bifocus.errors import CalibrationError
+from bifocus.focus_curve import FocusFit, check_stack, fit_focus
 from bifocus.hal.devices import Camera, Stage
 from bifocus.optics import Objective, depth_of_field_um
 from bifocus.records import Measured

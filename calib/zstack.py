@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bifocus.hal.devices import Camera, Stage
-from bifocus.records import StagePosition, UInt8Image
-from bifocus.sharpness import brenner, noise_sd, to_gray
+from bifocus.records import StagePosition
+from bifocus.sharpness import measure_sharpness
 
 Float64 = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def take_stack(
     for plane_um in z_um:
         target = StagePosition(x_um=x_um, y_um=y_um, z_um=float(plane_um))
         frame = camera.grab(after=stage.move_to(target))
-        value, floor = measure_plane(frame.pixels)
+        value, floor = measure_sharpness(frame.pixels)
         sharpness.append(value)
         floors.append(floor)
         digest.update(np.ascontiguousarray(frame.pixels).tobytes())
@@ -74,10 +74,3 @@ def take_stack(
         noise_floor=float(np.median(floors)),
         digest=digest.hexdigest(),
     )
-
-
-def measure_plane(pixels: UInt8Image) -> tuple[float, float]:
-    """Return (Brenner without noise bias, the bias that was removed)."""
-    gray = to_gray(pixels)
-    noise = noise_sd(gray)
-    return brenner(gray, noise_sd_levels=noise), 2 * noise**2

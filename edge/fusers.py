@@ -4,7 +4,7 @@
 releases bring them. A name that is not available is an error, never a quiet substitute.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from bifocus.errors import EngineError
 from bifocus.focal_offset import PairOptics
 from bifocus.physics_fusion import MeasuredPair, fuse_measured, measure_pair
 from bifocus.records import FusedTile, UInt8Image
-from bifocus.tone import ToneCurve
+
+if TYPE_CHECKING:
+    from bifocus.tone import ToneCurve
 
 MODELS = ("physics",)
 

@@ -1,4 +1,4 @@
-"""Plan a region into overlapping tiles, row by row in a serpentine: pure mathematics."""
+"""Plan a region into overlapping tiles, row by row in a serpentine; pure."""
 
 import math
 from collections.abc import Sequence
@@ -75,8 +75,8 @@ def plan_scan(
     """
     if not all(map(math.isfinite, region_um)) or min(region_um[2:]) <= 0:
         msg = (
-            f"region {region_um}: expected X Y WIDTH HEIGHT in um, finite, with positive "
-            "width and height"
+            f"region {region_um}: expected X Y WIDTH HEIGHT in um, finite, with "
+            "positive width and height"
         )
         raise ConfigError(msg)
     columns, first_x_um, step_x_um = _axis(

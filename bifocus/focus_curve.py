@@ -126,7 +126,7 @@ def check_stack(fit: FocusFit, texture: float, where: str) -> None:
 
 
 def _peak_shift(three: Float64) -> float:
-    """Return the vertex of the parabola through log(three), in steps from the middle."""
+    """Return the vertex of the parabola through log(three), in steps."""
     left, middle, right = np.log(np.maximum(three, 1e-12))
     curvature = left - 2 * middle + right
     if curvature >= 0:

@@ -1,0 +1,128 @@
+"""The scan folder: where each file of a scan lives, and how pictures get into it.
+
+::
+
+    SCAN/  scan.sqlite   journal of every tile
+           raw/          both shots of each tile, lossless, as the camera gave them
+           fused/        in-focus tiles while the slide is being made; removed after
+           slide.ome.tiff  thumbnail.jpg  report.json  report.html
+           instrument.yaml  profile.yaml   as used
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bifocus.errors import SlideFileError
+from bifocus.records import UInt8Image
+
+# zlib level 1: lossless tiles at about a third of their size for 10 ms a megapixel.
+_PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+
+
+class ScanFolder:
+    """Paths and picture files of one scan."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.raw = root / "raw"
+        self.fused = root / "fused"
+        self.journal = root / "scan.sqlite"
+        self.slide = root / "slide.ome.tiff"
+        self.thumbnail = root / "thumbnail.jpg"
+        self.report = root / "report.json"
+        self.instrument = root / "instrument.yaml"
+        self.profile = root / "profile.yaml"
+
+    def create(self) -> None:
+        """Make the folder; it must not hold another scan.
+
+        Raises
+        ------
+        SlideFileError
+            If it cannot be written, or holds a scan already.
+        """
+        if self.journal.exists():
+            msg = f"{self.root}: holds a scan already; choose another folder"
+            raise SlideFileError(msg)
+        try:
+            self.raw.mkdir(parents=True, exist_ok=True)
+            self.fused.mkdir(exist_ok=True)
+        except OSError as error:
+            msg = f"{self.root}: cannot make the scan folder: {error.strerror}"
+            raise SlideFileError(msg) from error
+
+    def save_raw(self, name: str, pixels: UInt8Image) -> str:
+        """Write a shot durably; return its path relative to the folder."""
+        path = self.raw / f"{name}.png"
+        write_png(path, pixels, durable=True)
+        return path.relative_to(self.root).as_posix()
+
+    def load_raw(self, relative: str) -> UInt8Image:
+        """Read a shot written by `save_raw`."""
+        return read_png(self.root / relative)
+
+    def save_fused(self, row: int, column: int, pixels: UInt8Image) -> None:
+        """Write an in-focus tile for the stitcher."""
+        write_png(self._fused_path(row, column), pixels)
+
+    def load_fused(self, row: int, column: int) -> UInt8Image:
+        """Read an in-focus tile back."""
+        return read_png(self._fused_path(row, column))
+
+    def remove_fused(self) -> None:
+        """Drop the in-focus tiles once the slide holds them."""
+        shutil.rmtree(self.fused, ignore_errors=True)
+
+    def _fused_path(self, row: int, column: int) -> Path:
+        return self.fused / f"r{row:03d}_c{column:03d}.png"
+
+
+def write_png(path: Path, pixels: UInt8Image, *, durable: bool = False) -> None:
+    """Write RGB pixels losslessly, whole or not at all.
+
+    Raises
+    ------
+    SlideFileError
+        If the disk refuses, naming the path and the size.
+    """
+    ordered = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV wants blue first
+    done, encoded = cv2.imencode(".png", ordered, _PNG_OPTIONS)
+    if not done:
+        msg = f"{path}: the picture {pixels.shape} cannot be encoded as PNG"
+        raise SlideFileError(msg)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(encoded.tobytes())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        msg = f"{path}: cannot write {encoded.size} bytes: {error.strerror}"
+        raise SlideFileError(msg) from error
+
+
+def read_png(path: Path) -> UInt8Image:
+    """Read an RGB picture that `write_png` wrote.
+
+    Raises
+    ------
+    SlideFileError
+        If it is missing or damaged.
+    """
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        msg = f"{path}: cannot read the tile: {error.strerror}"
+        raise SlideFileError(msg) from error
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    if decoded is None:
+        msg = f"{path}: the tile is damaged ({encoded.size} bytes)"
+        raise SlideFileError(msg)
+    return np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
