@@ -32,7 +32,8 @@ def compute_gain(flat_field: FlatField, shape: tuple[int, int]) -> FloatImage:
     """
     columns = quadratic_columns(*field_coordinates(shape))
     log_light = columns @ np.asarray(flat_field.coefficients, dtype=np.float64).T
-    return np.exp(log_light - log_light.max(axis=(0, 1))).astype(np.float32)
+    gain = np.exp(log_light - log_light.max(axis=(0, 1)))
+    return np.asarray(gain, dtype=np.float32)
 
 
 class FlatFieldCorrection:
@@ -54,13 +55,14 @@ class FlatFieldCorrection:
         tone_curve: ToneCurve,
     ) -> None:
         self._tone_curve: ToneCurve = tone_curve
-        self._inverse = (
-            1 / compute_gain(flat_field, shape) if flat_field is not None else None
-        )
+        self._inverse: FloatImage | None = None
+        if flat_field is not None:
+            self._inverse = np.reciprocal(compute_gain(flat_field, shape))
 
     def apply(self, pixels: UInt8Image) -> UInt8Image:
         """Return the picture as an even lamp would have shown it."""
         if self._inverse is None:
             return pixels
-        light = decode(pixels, self._tone_curve) * self._inverse
+        light = decode(pixels, self._tone_curve)
+        light *= self._inverse
         return encode(light, self._tone_curve)

@@ -276,15 +276,15 @@ def _focus_table(optics: PairOptics, block_px: int) -> Float32:
 def _smooth(values: Float32) -> Float32:
     """Three-ring running mean: single rings of few coefficients scatter too much."""
     padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
-    result: Float32 = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
-    return result
+    mean = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
+    return np.asarray(mean, dtype=np.float32)
 
 
 def _wiener_share(local_um: Float32, optics: PairOptics) -> Float32:
     """Return the Wiener image's share of each block: 0 where already in focus."""
     nearer_um = np.abs(np.abs(local_um) - optics.half_spacing_um)
     low, high = (units * optics.focus_unit_um for units in _IN_FOCUS_UNITS)
-    rise = np.clip((nearer_um - low) / (high - low), 0, 1)
+    rise = np.asarray(np.clip((nearer_um - low) / (high - low), 0, 1))
     share = _TRUST * rise * rise * (3 - 2 * rise)
     return np.asarray(share, dtype=np.float32)
 

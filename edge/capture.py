@@ -11,6 +11,7 @@ from bifocus.records import FocusPair, Frame, MoveReceipt, StagePosition
 class Waits:
     """Where the time of a scan went, in seconds; grows while the scan runs."""
 
+    approach_s: float = 0.0
     stage_s: float = 0.0
     camera_s: float = 0.0
     fuse_s: float = 0.0
@@ -25,6 +26,12 @@ class Microscope:
         self.clock = clock
         self.waits = Waits()
         self.shots = 0
+
+    def approach(self, x_um: float, y_um: float, z_um: float) -> None:
+        """Go where the scan begins; its time is the way there, not the scan's pace."""
+        start_s = self.clock.monotonic_s()
+        self.stage.move_to(StagePosition(x_um=x_um, y_um=y_um, z_um=z_um))
+        self.waits.approach_s += self.clock.monotonic_s() - start_s
 
     def shoot(self, x_um: float, y_um: float, z_um: float) -> Frame:
         """Return a frame whose exposure began after the stage had settled there."""

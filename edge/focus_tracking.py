@@ -95,14 +95,15 @@ def _robust_plane(
     away_um: Float64, height_um: Float64, weight: Float64
 ) -> tuple[float, Float64]:
     """Weighted plane with Cauchy re-weighting; returns the level and the two slopes."""
-    columns = np.column_stack([np.ones(len(away_um)), away_um])
-    prior = np.diag([0.0, 1.0, 1.0]) / (PRIOR_SLOPE_MRAD * 1e-3) ** 2
-    robust = np.ones(len(away_um))
-    solution = np.zeros(3)
+    columns: Float64 = np.column_stack([np.ones(len(away_um)), away_um])
+    prior: Float64 = np.diag([0.0, 1.0, 1.0]) / (PRIOR_SLOPE_MRAD * 1e-3) ** 2
+    robust: Float64 = np.ones(len(away_um))
+    solution: Float64 = np.zeros(3)
     for _ in range(6):
         w = weight * robust
         normal = columns.T @ (columns * w[:, None]) + prior
-        solution = np.linalg.solve(normal, columns.T @ (w * height_um))
+        right = columns.T @ (w * height_um)
+        solution = np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
         residual = height_um - columns @ solution
         scale = max(2 * 1.4826 * float(np.median(np.abs(residual))), RELIEF_SD_UM)
         robust = 1 / (1 + (residual / scale) ** 2)

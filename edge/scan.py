@@ -127,11 +127,7 @@ class Scan:
             journal.set("strategy", self._strategy.name)
             journal.set("simulated", str(self._config.is_simulated))
             start_s = self._microscope.clock.monotonic_s()
-            try:
-                self._capture_all(journal, progress)
-            except BaseException:
-                self._microscope.stage.stop()
-                raise
+            self._capture_all(journal, progress)
             elapsed_s = self._microscope.clock.monotonic_s() - start_s
             placement = place_tiles(self._plan, self._seams.pairs)
             journal.set_placed(placement.tiles)
@@ -145,23 +141,35 @@ class Scan:
         return self._finish(acquired_utc, elapsed_s, placement, lines)
 
     def _capture_all(self, journal: Journal, progress: Progress | None) -> None:
+        with ThreadPoolExecutor(1, thread_name_prefix="fuse") as worker:
+            try:
+                self._visit_all(worker, journal, progress)
+            except BaseException:
+                # First of all the stage: leaving the executor waits for its work.
+                self._microscope.stage.stop()
+                worker.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _visit_all(
+        self, worker: ThreadPoolExecutor, journal: Journal, progress: Progress | None
+    ) -> None:
         visits = self._plan.visits
+        first = visits[0].target
+        first_z_um = first.z_um - self._z_reach_um()
+        self._microscope.approach(first.x_um, first.y_um, first_z_um)
         self._strategy.survey(visits)
         pending: deque[tuple[Capture, Future[Developed]]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="fuse") as worker:
-            for number, visit in enumerate(visits):
-                capture = self._strategy.shoot(visit)
-                journal.add_tile(self._save(capture, number))
-                self._log(capture)
-                pending.append(
-                    (capture, worker.submit(self._developer.develop, capture))
-                )
-                while len(pending) > _MOST_PENDING:
-                    self._collect(journal, *pending.popleft())
-                if progress is not None:
-                    progress(number + 1, len(visits))
-            while pending:
+        for number, visit in enumerate(visits):
+            capture = self._strategy.shoot(visit)
+            journal.add_tile(self._save(capture, number))
+            self._log(capture)
+            pending.append((capture, worker.submit(self._developer.develop, capture)))
+            while len(pending) > _MOST_PENDING:
                 self._collect(journal, *pending.popleft())
+            if progress is not None:
+                progress(number + 1, len(visits))
+        while pending:
+            self._collect(journal, *pending.popleft())
 
     def _save(self, capture: Capture, number: int) -> TileEntry:
         name = capture.visit.name

@@ -30,7 +30,7 @@ def compose_report(result: ScanResult) -> dict[str, Any]:
         "flagged": counts["flagged"],
         "shots": result.shots,
         "elapsed_s": result.elapsed_s,
-        "capture_s_per_tile": result.elapsed_s / max(len(result.lines), 1),
+        "capture_s_per_tile": _pace_s(result),
         "fuse_s_per_tile": float(np.mean(fuse_s)) if fuse_s else 0.0,
         "waits_s": result.waits_s,
         "strategy": result.strategy,
@@ -81,17 +81,22 @@ def write_reports(
 def strategy_row(result: ScanResult) -> StrategyRow:
     """Return a scan's line in the comparison of strategies."""
     truth = result.truth
-    tiles = max(len(result.lines), 1)
     is_pair = result.strategy == "two-shot"
     return StrategyRow(
         strategy=result.strategy,
         shots=result.shots,
         seconds=result.elapsed_s,
-        seconds_per_tile=result.elapsed_s / tiles,
+        seconds_per_tile=_pace_s(result),
         psnr_db=truth.psnr_db if truth else None,
         sharper_psnr_db=truth.sharper_psnr_db if truth and is_pair else None,
         harm_rate=truth.harm_rate if truth and is_pair else None,
     )
+
+
+def _pace_s(result: ScanResult) -> float:
+    """Return the mean time from one tile to the next, without the way to the first."""
+    scanning_s = result.elapsed_s - result.waits_s["approach_s"]
+    return scanning_s / max(len(result.lines), 1)
 
 
 def _tile_row(line: TileLine) -> TileRow:

@@ -1,0 +1,339 @@
+"""The command line. Every command shows an example with `bifocus COMMAND --help`.
+
+Exit codes: 0 done, 1 the work failed, 2 bad usage, input or configuration.
+"""
+
+import logging
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.logging import RichHandler
+
+from bifocus import __version__
+from bifocus.bench import PARTS, run_benchmarks
+from bifocus.cli_output import (
+    err_console,
+    out_console,
+    print_comparison,
+    print_facts,
+    print_json,
+    print_rows,
+    print_scan,
+    show_progress,
+)
+from bifocus.config import parse_model
+from bifocus.demo import TEMPLATE, run_demo
+from bifocus.edge.estimate import estimate_scan
+from bifocus.edge.fusers import choose_fuser
+from bifocus.edge.pairs_folder import (
+    NamedPair,
+    PairsDescription,
+    fuse_files,
+    fuse_folder,
+)
+from bifocus.edge.scan_report import write_reports
+from bifocus.errors import BifocusError, ConfigError, SlideFileError
+from bifocus.jobs import InstrumentFile, calibrate_instrument, scan_instrument
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Two-shot virtual autofocus for slide scanners.",
+)
+
+InstrumentArgument = Annotated[
+    Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
+]
+RegionOption = Annotated[
+    tuple[float, float, float, float] | None,
+    typer.Option(
+        "--region",
+        metavar="X Y WIDTH HEIGHT",
+        help="Region in stage um; default: the file's scan.region_um.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Fusion model; auto is the best one present.")
+]
+StrategyOption = Annotated[
+    Literal["two-shot", "stack", "focus-map"],
+    typer.Option("--strategy", help="How each tile is brought into focus."),
+]
+
+
+def main() -> None:
+    """Run the command line; deliberate errors become one message and an exit code."""
+    try:
+        app()
+    except BifocusError as error:
+        err_console.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err_console.print("stopped; what was captured is kept", style="yellow")
+        sys.exit(1)
+    except OSError as error:
+        text = f"error: {error.filename or 'output'}: {error.strerror or error}"
+        err_console.print(text, style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log every tile to standard error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Set up logging; `--version` prints and leaves."""
+    if version:
+        out_console.print(f"bifocus {__version__}", highlight=False)
+        raise typer.Exit
+    handler = RichHandler(console=err_console, show_path=False, show_time=verbose)
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[handler],
+        force=True,
+    )
+    # Which tissue stands in for glass, and calibration's findings, always show.
+    logging.getLogger("bifocus.hal.tissue_source").setLevel(logging.INFO)
+    logging.getLogger("bifocus.calib").setLevel(logging.INFO)
+    logging.getLogger("bifocus.jobs").setLevel(logging.INFO)
+
+
+@app.command(epilog="Example: `bifocus demo -o demo-out --tiles 9`")
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path(
+        "demo-out"
+    ),
+    tiles: Annotated[
+        int | None, typer.Option(help="About how many tiles; default: all.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Do the whole job on the virtual instrument with real tissue."""
+    with show_progress("tiles") as progress:
+        result = run_demo(
+            out,
+            n_tiles=tiles,
+            say=lambda line: err_console.print(line, highlight=False),
+            progress=progress,
+        )
+    if as_json:
+        print_json(result.report)
+        return
+    print_scan(result.report)
+    print_comparison(result.comparison)
+    folder = result.scan.folder
+    for name, path in (
+        ("slide", folder.slide),
+        ("report", folder.root / "report.html"),
+        ("picture", result.picture),
+    ):
+        out_console.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: `bifocus init scanner.yaml --stage virtual`")
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")],
+    stage: Annotated[str, typer.Option(help="Kind of stage.")] = "virtual",
+    camera: Annotated[str, typer.Option(help="Kind of camera.")] = "virtual",
+) -> None:
+    """Write a commented instrument file to start from."""
+    for name, kind in (("stage", stage), ("camera", camera)):
+        if kind != "virtual":
+            msg = f"--{name} {kind}: this release has only 'virtual'"
+            raise ConfigError(msg)
+    if file.exists():
+        msg = f"{file}: exists already; choose another name"
+        raise ConfigError(msg)
+    try:
+        shutil.copyfile(TEMPLATE, file)
+    except OSError as error:
+        msg = f"{file}: cannot write it: {error.strerror}"
+        raise SlideFileError(msg) from error
+    out_console.print(f"wrote {file}; next: bifocus plan {file}", highlight=False)
+
+
+@app.command(epilog="Example: `bifocus plan examples/openflexure.yaml`")
+def plan(
+    instrument: InstrumentArgument,
+    region: RegionOption = None,
+    strategy: StrategyOption = "two-shot",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the tiles, time and disk of a scan without moving anything."""
+    file = InstrumentFile.load(instrument)
+    region_um = file.region_um(region)
+    tiles = file.plan_dry(region_um)
+    estimate = estimate_scan(tiles, file.config, strategy)
+    facts: dict[str, Any] = {
+        "tiles": len(tiles.visits),
+        "rows": tiles.rows,
+        "columns": tiles.columns,
+        "step_um": list(tiles.step_um),
+        "overlap_px": list(tiles.overlap_px),
+        "strategy": strategy,
+        **asdict(estimate),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(f"plan of {instrument}", facts)
+
+
+@app.command(epilog="Example: `bifocus calibrate scanner.yaml -o calibration`")
+def calibrate(
+    instrument: InstrumentArgument,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for profile.yaml.")
+    ] = Path("calibration"),
+    region: RegionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the focus and the lamp's falloff; write the profile."""
+    file = InstrumentFile.load(instrument)
+    profile, path = calibrate_instrument(file, file.region_um(region), out)
+    focus, spacing = profile.focus_um, profile.half_spacing_um
+    facts = {
+        "profile": str(path),
+        "focus_um": focus.value,
+        "focus_u_um": focus.standard_uncertainty,
+        "focus_x_um": profile.focus_x_um,
+        "focus_y_um": profile.focus_y_um,
+        "half_spacing_um": spacing.value,
+        "flat_field": profile.flat_field is not None,
+        "simulated": profile.simulated,
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts("profile", facts)
+
+
+@app.command(epilog="Example: `bifocus scan scanner.yaml -o scan1 --profile p.yaml`")
+def scan(
+    instrument: InstrumentArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Scan folder to make.")],
+    region: RegionOption = None,
+    strategy: StrategyOption = "two-shot",
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="profile.yaml; without it, calibration runs first."),
+    ] = None,
+    model: ModelOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Scan a region into a pyramidal slide with its report."""
+    file = InstrumentFile.load(instrument)
+    with show_progress("tiles") as progress:
+        result = scan_instrument(
+            file,
+            out,
+            region_um=file.region_um(region),
+            strategy=strategy,
+            model=model,
+            profile=profile,
+            progress=progress,
+        )
+    report = write_reports(result)
+    if as_json:
+        print_json(report)
+        return
+    print_scan(report)
+    out_console.print(f"slide: {result.folder.slide}", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples: `bifocus fuse A.png B.png -o C.png --na 0.5 --half-spacing-um 1`"
+    " and `bifocus fuse --pairs DIR -o OUTDIR`"
+)
+def fuse(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Picture, or folder.")],
+    shots: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[A B]", help="Pictures at F-dD and F+dD."),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of NAME_a.png, NAME_b.png and pairs.json."),
+    ] = None,
+    model: ModelOption = "auto",
+    na: Annotated[float, typer.Option(help="Numerical aperture.")] = 0.75,
+    pixel_um: Annotated[float, typer.Option(help="Pixel on the glass, um.")] = 0.25,
+    half_spacing_um: Annotated[float, typer.Option(help="dD in um.")] = 0.75,
+    wavelengths_um: Annotated[
+        tuple[float, float, float], typer.Option(help="Of red, green and blue, um.")
+    ] = (0.62, 0.53, 0.46),
+    tone_curve: Annotated[
+        Literal["auto", "linear", "srgb"],
+        typer.Option(help="What the stored values mean; auto tries both."),
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Fuse image pairs into in-focus images."""
+    if (pairs is None) == (not shots):
+        msg = "give two pictures A B, or --pairs DIR"
+        raise ConfigError(msg)
+    fuser = choose_fuser(model)
+    if pairs is not None:
+        with show_progress("pairs") as progress:
+            report = fuse_folder(pairs, out, fuser, progress)
+        summary = f"fused {len(report['pairs'])} pairs into {out}"
+    else:
+        if shots is None or len(shots) != 2:
+            msg = f"expected two pictures A B, got {len(shots or ())}"
+            raise ConfigError(msg)
+        values = {
+            "na": na,
+            "pixel_um": pixel_um,
+            "half_spacing_um": half_spacing_um,
+            "wavelengths_um": wavelengths_um,
+            "tone_curve": tone_curve,
+        }
+        description = parse_model(PairsDescription, values, source="options")
+        err_console.print(
+            f"optics: NA {na:g}, {pixel_um:g} um/px, dD {half_spacing_um:g} um",
+            highlight=False,
+        )
+        pair = NamedPair(name=out.stem, minus=shots[0], plus=shots[1])
+        report = fuse_files(pair, out, description, fuser)
+        summary = (
+            f"fused into {out}; best focus at F {report['offset_um']:+.2f} um, "
+            f"quality {report['quality']:.2f}"
+        )
+    if as_json:
+        print_json(report)
+    else:
+        out_console.print(summary, highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: `bifocus bench fuse --json`")
+def bench(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PART]...", help=f"Any of {', '.join(PARTS)}."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure speed and memory of the parts on this machine."""
+    rows = [asdict(row) for row in run_benchmarks(parts or [])]
+    if as_json:
+        print_json({"rows": rows})
+    else:
+        print_rows("benchmarks", rows)
+
+
+if __name__ == "__main__":
+    main()

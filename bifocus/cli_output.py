@@ -1,0 +1,122 @@
+"""What the commands print: tables for people, JSON for programs, progress for both."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from bifocus.edge.report_records import StrategyRow
+from bifocus.edge.scan import Progress as OnProgress
+
+out_console = Console()
+err_console = Console(stderr=True)
+
+# Where there is no terminal, a plain line appears after each such share of the work.
+_PLAIN_SHARE = 0.25
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print names and values as a two-column table."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, format_value(value))
+    out_console.print(table)
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print dictionaries of the same keys as a table."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(format_value(value) for value in row.values()))
+    out_console.print(table)
+
+
+def print_scan(report: Mapping[str, Any]) -> None:
+    """Print the main figures of a `report.json`."""
+    names = ("tiles", "fused", "blank", "flagged", "elapsed_s", "capture_s_per_tile")
+    facts = {name: report[name] for name in (*names, "fuse_s_per_tile", "model")}
+    truth = report.get("truth")
+    if truth:
+        facts["slide_psnr_db"] = truth["psnr_db"]
+        facts["sharper_shot_psnr_db"] = truth["sharper_psnr_db"]
+        if truth["offset_error_um"]:
+            facts["offset_error_um"] = truth["offset_error_um"]["mean"]
+        facts["stitch_error_max_px"] = truth["stitch_error_px"]["max"]
+    title = "scan (SIMULATED instrument)" if report["simulated"] else "scan"
+    print_facts(title, facts)
+
+
+def print_comparison(rows: Sequence[StrategyRow]) -> None:
+    """Print the strategies side by side; speed as a ratio to the slowest."""
+    slowest_s = max((row.seconds_per_tile for row in rows), default=0.0)
+    print_rows(
+        "the same tiles, scanned in three ways",
+        [
+            {
+                "strategy": row.strategy,
+                "shots": row.shots,
+                "s/tile": row.seconds_per_tile,
+                "faster": f"{slowest_s / max(row.seconds_per_tile, 1e-9):.1f}x",
+                "slide dB": row.psnr_db,
+                "sharper shot dB": row.sharper_psnr_db,
+                "harm": row.harm_rate,
+            }
+            for row in rows
+        ],
+    )
+
+
+def format_value(value: object) -> str:
+    """Return a value as a person reads it.
+
+    Examples
+    --------
+    >>> format_value(3.14159), format_value(None), format_value([1.0, 2.5])
+    ('3.142', '-', '1, 2.5')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_value, value))
+    return str(value)
+
+
+@contextmanager
+def show_progress(what: str) -> Iterator[OnProgress]:
+    """Yield a callback (done, total): a bar on a terminal, plain lines otherwise."""
+    if not err_console.is_terminal:
+        yield _plain_progress(what)
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err_console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _plain_progress(what: str) -> OnProgress:
+    def report(done: int, total: int) -> None:
+        steps = max(1, round(total * _PLAIN_SHARE))
+        if done == total or done % steps == 0:
+            err_console.print(f"{done} of {total} {what}", highlight=False)
+
+    return report

@@ -1,0 +1,178 @@
+"""Whole jobs on one instrument: plan, calibrate, scan. Commands are thin over these.
+
+Here calibration and the loop meet; neither knows of the other.
+"""
+
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bifocus.calib.calibrate import calibrate, read_identity
+from bifocus.calib.profile_file import check_identity, read_profile, write_profile
+from bifocus.clock import VirtualClock
+from bifocus.config import Instrument, load_instrument
+from bifocus.edge.fusers import choose_fuser
+from bifocus.edge.plan import Region, ScanPlan, check_travel, plan_scan
+from bifocus.edge.scan import Progress, Scan, ScanResult
+from bifocus.edge.scan_folder import ScanFolder
+from bifocus.errors import ConfigError, SlideFileError
+from bifocus.hal.open_instrument import OpenInstrument, open_instrument
+from bifocus.hal.virtual_stage import VirtualStage
+from bifocus.records import InstrumentProfile
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstrumentFile:
+    """An instrument file that was read: its path and its checked contents."""
+
+    path: Path
+    config: Instrument
+
+    @classmethod
+    def load(cls, path: Path) -> "InstrumentFile":
+        """Read and check the file; see `bifocus.config.load_instrument`."""
+        return cls(path=path, config=load_instrument(path))
+
+    def region_um(self, wanted: Region | None) -> Region:
+        """Return the region to scan: the wanted one, else the file's own.
+
+        Raises
+        ------
+        ConfigError
+            If neither names one.
+        """
+        region = wanted or self.config.scan.region_um
+        if region is None:
+            msg = f"{self.path}: no scan.region_um; give --region X Y WIDTH HEIGHT"
+            raise ConfigError(msg)
+        return region
+
+    def plan(self, region_um: Region, focus_um: float) -> ScanPlan:
+        """Return the tiles of a region, with this instrument's camera and overlap."""
+        config = self.config
+        return plan_scan(
+            region_um,
+            field_px=(config.camera.width_px, config.camera.height_px),
+            pixel_um=config.optics.pixel_um,
+            overlap=config.scan.overlap,
+            focus_um=focus_um,
+        )
+
+    def plan_dry(self, region_um: Region) -> ScanPlan:
+        """Return the plan without any device, checked against the file's travel.
+
+        Raises
+        ------
+        OutOfTravelError
+            If a tile lies outside.
+        """
+        config = self.config
+        focus_um = config.calibration.z_start_um
+        if focus_um is None:
+            focus_um = sum(config.stage.z_um) / 2
+        plan = self.plan(region_um, focus_um)
+        stage = VirtualStage(config.stage, clock=VirtualClock(), seed=config.seed)
+        check_travel(plan.visits, stage.limits, config.scan.half_spacing_um)
+        return plan
+
+
+def calibrate_instrument(
+    instrument: InstrumentFile, region_um: Region, out: Path
+) -> tuple[InstrumentProfile, Path]:
+    """Calibrate and write `profile.yaml` into the folder `out`.
+
+    Returns
+    -------
+    tuple
+        The profile and the path it was written to.
+    """
+    instrument.plan_dry(region_um)
+    _check_writable(out)
+    with _open(instrument) as devices:
+        profile = calibrate(devices.stage, devices.camera, instrument.config, region_um)
+    path = out / "profile.yaml"
+    write_profile(path, profile)
+    return profile, path
+
+
+def scan_instrument(
+    instrument: InstrumentFile,
+    out: Path,
+    *,
+    region_um: Region,
+    strategy: str = "two-shot",
+    model: str = "auto",
+    profile: Path | InstrumentProfile | None = None,
+    progress: Progress | None = None,
+) -> ScanResult:
+    """Scan a region into the folder `out`; calibrate first where no profile is given.
+
+    Raises
+    ------
+    BifocusError
+        As `bifocus.edge.scan.Scan.run`; and `ConfigError` for a profile of other
+        hardware.
+    """
+    instrument.plan_dry(region_um)
+    fuser = choose_fuser(model)
+    folder = ScanFolder(out)
+    if folder.journal.exists():
+        msg = f"{out}: holds a scan already; choose another folder"
+        raise SlideFileError(msg)
+    _check_writable(out)
+    known = read_profile(profile) if isinstance(profile, Path) else profile
+    with _open(instrument) as devices:
+        used = _profile_for(devices, known, region_um)
+        result = Scan(
+            stage=devices.stage,
+            camera=devices.camera,
+            clock=devices.clock,
+            config=instrument.config,
+            profile=used,
+            plan=instrument.plan(region_um, used.focus_um.value),
+            folder=folder,
+            fuser=fuser,
+            strategy=strategy,
+            truth=devices.truth,
+        ).run(progress)
+    write_profile(folder.profile, used)
+    _copy_text(instrument.path, folder.instrument)
+    return result
+
+
+def _open(instrument: InstrumentFile) -> AbstractContextManager[OpenInstrument]:
+    return open_instrument(instrument.config, base_dir=instrument.path.parent)
+
+
+def _profile_for(
+    devices: OpenInstrument, known: InstrumentProfile | None, region_um: Region
+) -> InstrumentProfile:
+    if known is None:
+        logger.info("no profile given: calibrating first")
+        return calibrate(devices.stage, devices.camera, devices.config, region_um)
+    identity = read_identity(devices.stage, devices.camera, devices.config)
+    check_identity(known, identity)
+    return known
+
+
+def _check_writable(folder: Path) -> None:
+    """Find out now, not after the work, that the output folder cannot be written."""
+    probe = folder / ".bifocus-write-test"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        msg = f"{folder}: cannot write there: {error.strerror}; choose another folder"
+        raise SlideFileError(msg) from error
+
+
+def _copy_text(source: Path, target: Path) -> None:
+    try:
+        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        msg = f"{target}: cannot copy the instrument file: {error.strerror}"
+        raise SlideFileError(msg) from error
