@@ -134,7 +134,7 @@ def test_local_offsets_follow_a_tilted_slice() -> None:
     size = 432  # three blocks
     slope_um_per_px = 0.8 / size
     height_um = (np.arange(size) - (size - 1) / 2) * slope_um_per_px
-    tilted_um = 0.2 + np.tile(height_um, (size, 1))
+    tilted_um = np.asarray(0.2 + np.tile(height_um, (size, 1)), dtype=np.float64)
     tissue = procedural_tissue(size, 7)
     rng = np.random.default_rng(0)
     pair = shoot_incoherent(tissue, tilted_um, HALF_SPACING_UM, MATCHED, rng)
