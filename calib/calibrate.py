@@ -9,11 +9,10 @@ import logging
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
-import numpy as np
-
 from bifocus import __version__
 from bifocus.calib.flat_field import fit_flat_field
 from bifocus.calib.focus_search import FocusSearch, find_focus
+from bifocus.calib.zstack import check_targets
 from bifocus.config import Instrument
 from bifocus.errors import BlankSlideError, CalibrationError
 from bifocus.hal.devices import Camera, Stage
@@ -60,11 +59,14 @@ def calibrate(
 
     Raises
     ------
+    OutOfTravelError
+        If the region lies outside the stage's travel; nothing has moved.
     BlankSlideError
         If no place of the region has texture.
     CalibrationError
         If there is texture, but no focus could be found.
     """
+    _check_region(stage, region_um)
     camera.configure(exposure_s=config.camera.exposure_s)
     search = _find_first_tile(stage, camera, config, region_um)
     focus_um = search.focus_um
@@ -125,12 +127,22 @@ def _find_first_tile(
     if all("no texture" in failure for failure in failures):
         msg = (
             f"no tissue at {len(failures)} places of the region "
-            f"{tuple(round(v, 1) for v in region_um)} um; check the slide, the light "
-            "and the region"
+            f"{tuple(round(v, 1) for v in region_um)} um, or the focus is further away "
+            "than the search looks; check the slide, the light and the region, and set "
+            "calibration.z_start_um to within some um of the focus"
         )
         raise BlankSlideError(msg)
     raise CalibrationError(
         f"no focus at {len(failures)} places of the region; the last: {failures[-1]}"
+    )
+
+
+def _check_region(stage: Stage, region_um: Region) -> None:
+    """Refuse a region whose places the stage cannot all reach."""
+    z_um = stage.position().z_um
+    places = (*_places(region_um), *_glass_places(region_um))
+    check_targets(
+        stage, [StagePosition(x_um=x_um, y_um=y_um, z_um=z_um) for x_um, y_um in places]
     )
 
 
@@ -147,24 +159,26 @@ def _measure_flat_field(
     region_um: Region,
     focus_um: float,
 ) -> FlatField | None:
-    x_um, y_um, width_um, height_um = region_um
-    steps = (np.arange(_GLASS_PLACES) + 0.5) / _GLASS_PLACES
     frames: list[FloatImage] = []
-    for number, down in enumerate(steps):
-        for across in steps if number % 2 == 0 else steps[::-1]:
-            target = StagePosition(
-                x_um=x_um + float(across) * width_um,
-                y_um=y_um + float(down) * height_um,
-                z_um=focus_um,
-            )
-            frame = camera.grab(after=stage.move_to(target))
-            frames.append(decode(frame.pixels, config.optics.tone_curve))
+    for x_um, y_um in _glass_places(region_um):
+        target = StagePosition(x_um=x_um, y_um=y_um, z_um=focus_um)
+        frame = camera.grab(after=stage.move_to(target))
+        frames.append(decode(frame.pixels, config.optics.tone_curve))
     fit = fit_flat_field(frames)
     if fit is None:
         logger.warning("too little clear glass in the region: no flat field measured")
     else:
         logger.info("flat field from %.0f %% glass", 100 * fit.glass_fraction)
     return fit
+
+
+def _glass_places(region_um: Region) -> Iterator[tuple[float, float]]:
+    """Yield places on a grid over the region, in a serpentine."""
+    x_um, y_um, width_um, height_um = region_um
+    steps = [(number + 0.5) / _GLASS_PLACES for number in range(_GLASS_PLACES)]
+    for number, down in enumerate(steps):
+        for across in steps if number % 2 == 0 else steps[::-1]:
+            yield x_um + across * width_um, y_um + down * height_um
 
 
 def _half_spacing(config: Instrument, search: FocusSearch) -> Measured:

@@ -76,9 +76,14 @@ def _find_glass(log_light: Float64, basis: Float64) -> npt.NDArray[np.bool_]:
         top = float(np.quantile(residual[glass], 0.8))
         glass = np.abs(residual - top) < 2 * _GLASS_SCATTER
     colours = log_light - log_light[..., 1:2]
-    for colour in (0, 2):  # glass has no colour of its own
-        level = np.median(colours[..., colour][glass]) if glass.any() else 0.0
-        glass = glass & (np.abs(colours[..., colour] - level) < 3 * _GLASS_SCATTER)
+    for colour in (0, 2):  # glass has no colour of its own, the lamp has one, smoothly
+        if glass.sum() < 20:
+            break
+        fit = np.linalg.lstsq(stacked[glass], colours[..., colour][glass], rcond=None)[
+            0
+        ]
+        tint = colours[..., colour] - stacked @ fit
+        glass = glass & (np.abs(tint) < 3 * _GLASS_SCATTER)
     return glass
 
 

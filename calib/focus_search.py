@@ -117,8 +117,10 @@ def _checked_fit(stack: ZStack) -> FocusFit:
     check_stack(fit, stack.texture, where)
     if not fit.is_peak_inside:
         msg = (
-            f"{where}: the fine stack peaks at its edge, {fit.focus_um:.2f} um; the "
-            "stage does not return to where the coarse stack was (backlash, slipping?)"
+            f"{where}: the fine stack peaks at its edge, {fit.focus_um:.2f} um: either "
+            "the coarse peak was a false one far from focus (set "
+            "calibration.z_start_um nearer to it), or the stage does not return to "
+            "where the coarse stack was (backlash over take_up_um, slipping?)"
         )
         raise CalibrationError(msg)
     return fit

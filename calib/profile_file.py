@@ -20,8 +20,11 @@ class _MeasuredModel(Model):
     method: str
 
 
+_Quadratic = tuple[Finite, Finite, Finite, Finite, Finite, Finite]
+
+
 class _FlatFieldModel(Model):
-    coefficients: tuple[tuple[Finite, ...], ...]
+    coefficients: tuple[_Quadratic, _Quadratic, _Quadratic]
     glass_fraction: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -37,7 +40,7 @@ class _ProfileModel(Model):
     focus_y_um: Finite
     half_spacing_um: _MeasuredModel
     flat_field: _FlatFieldModel | None
-    curve: dict[str, list[float]]
+    curve: dict[str, list[Finite]]
 
 
 def write_profile(path: Path, profile: InstrumentProfile) -> None:
@@ -56,13 +59,21 @@ def write_profile(path: Path, profile: InstrumentProfile) -> None:
     text += yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(partial).replace(path)
+        _write_whole(path, text)
     except OSError as error:
         msg = f"{path}: cannot write the profile: {error.strerror}"
         raise ConfigError(msg) from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
 def read_profile(path: Path) -> InstrumentProfile:

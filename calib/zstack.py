@@ -1,11 +1,13 @@
 """Take a z-stack through the device Protocols, always upward."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from bifocus.errors import OutOfTravelError
 from bifocus.hal.devices import Camera, Stage
 from bifocus.records import StagePosition
 from bifocus.sharpness import measure_sharpness
@@ -46,6 +48,27 @@ def plan_planes(low_um: float, high_um: float, step_um: float) -> Float64:
     return low_um + step_um * np.arange(max(count, 1), dtype=np.float64)
 
 
+def check_targets(stage: Stage, targets: Sequence[StagePosition]) -> None:
+    """Refuse places that the stage cannot reach, before it goes to the first of them.
+
+    Raises
+    ------
+    OutOfTravelError
+        Naming the axis, the place and the travel.
+    """
+    for target in targets:
+        for axis in ("x", "y", "z"):
+            place_um = getattr(target, f"{axis}_um")
+            low_um, high_um = getattr(stage.limits, f"{axis}_um")
+            if not low_um <= place_um <= high_um:
+                msg = (
+                    f"calibration needs {axis} = {place_um:.1f} um, the stage's travel "
+                    f"is {low_um:.1f} to {high_um:.1f} um; nothing has moved; choose "
+                    "another region, or correct the limits in the instrument file"
+                )
+                raise OutOfTravelError(msg)
+
+
 def take_stack(
     stage: Stage, camera: Camera, x_um: float, y_um: float, z_um: Float64
 ) -> ZStack:
@@ -54,10 +77,14 @@ def take_stack(
     Raises
     ------
     OutOfTravelError
-        Before anything moves to the first plane that lies outside the limits.
+        Before anything moves, if a plane lies outside the limits.
     DeviceError
         If stage or camera fail.
     """
+    check_targets(
+        stage,
+        [StagePosition(x_um=x_um, y_um=y_um, z_um=float(plane)) for plane in z_um],
+    )
     sharpness, floors, digest = [], [], hashlib.sha256()
     for plane_um in z_um:
         target = StagePosition(x_um=x_um, y_um=y_um, z_um=float(plane_um))
