@@ -1,106 +1,146 @@
-"""Bring the two shots of a pair onto one grid and one brightness, in their spectra.
+"""Bring the two shots of a pair onto one grid and one brightness.
 
 A Z move drags the picture sideways by a fraction of a pixel, and lamps flicker. Both
 would look like defocus to the estimator, so they are measured and removed first.
+
+The shift is read from the phase of the cross-spectrum of the whole fields: weighted by
+power, since the weak frequencies are those that defocus has turned over. The window
+follows half the shift in each shot, so that both see the same tissue under it.
 """
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
 from bifocus.pair_spectra import Complex64, PairSpectra
+from bifocus.records import FloatImage
 
 Float64 = npt.NDArray[np.float64]
+Complex128 = npt.NDArray[np.complex128]
 
+# Pixels are averaged two by two first: the band below leaves nothing to lose.
+_BIN_PX = 2
 # Only these frequencies (cycles per pixel) survive defocus with their sign unchanged
 # often enough to be trusted for alignment.
 _BAND_PER_PX = (0.008, 0.15)
 # A shift larger than this is not the same field any more.
 _LARGEST_SHIFT_PX = 12.0
-# Share of the band that must agree on one shift; glass stays far below.
-_LEAST_AGREEMENT = 0.2
+# Share of the band's power that must agree on one shift; glass stays far below.
+_LEAST_AGREEMENT = 0.5
+_PASSES = 3
+_NEWTON_STEPS = 20
 
 
-def estimate_shift_px(pair: PairSpectra) -> tuple[float, float]:
+def estimate_shift_px(minus: FloatImage, plus: FloatImage) -> tuple[float, float]:
     """Return (down, right) in pixels by which the plus shot must move to fit the minus.
 
-    Returns (0, 0) when the shots hold too little common texture to tell.
+    Parameters
+    ----------
+    minus, plus
+        Linear light, float32, (rows, columns, 3), both sides at least 64 px.
+
+    Returns
+    -------
+    tuple of float
+        (0, 0) when the shots hold too little common texture to tell.
     """
-    size = pair.layout.block_px
-    cross = np.einsum(
-        "bcij,bcij->ij", pair.spectra[0], pair.spectra[1].conj(), optimize=True
-    ).astype(np.complex128)
-    rows, columns = _frequencies(size)
-    radius = np.hypot(rows, columns)
+    first, second = _binned(minus), _binned(plus)
+    rows, columns = _frequencies((first.shape[0], first.shape[1]))
+    radius = np.hypot(rows, columns) / _BIN_PX
     band = (radius > _BAND_PER_PX[0]) & (radius < _BAND_PER_PX[1])
-    magnitude = np.abs(cross)
-    whitened = np.where(band, cross / np.sqrt(magnitude + 1e-12), 0)
-    correlation = scipy.fft.irfft2(whitened, (size, size))
-    start = np.unravel_index(np.argmax(correlation), correlation.shape)
-    whole_px = np.array([_signed(index, size) for index in start], dtype=np.float64)
-    shift = _refine(whitened, rows, columns, whole_px)
-    phase = np.exp(-2j * np.pi * (rows * shift[0] + columns * shift[1]))
-    total = float(np.abs(whitened).sum()) + 1e-30
-    agreement = float((whitened * phase.conj()).real.sum()) / total
+    turns = [grid[band] for grid in np.broadcast_arrays(rows, columns)]
+    frequency = 2 * np.pi * np.stack(turns)
+    shift: Float64 = np.zeros(2)
+    agreement = 0.0
+    for number in range(_PASSES):
+        cross = _windowed(first, shift / 2) * _windowed(second, -shift / 2).conj()
+        if number == 0:
+            shift = _coarse_peak(np.where(band, cross, 0), first.shape)
+        shift, agreement = _refine(cross[band], frequency, shift)
+    shift = shift * _BIN_PX
     if agreement < _LEAST_AGREEMENT or np.abs(shift).max() > _LARGEST_SHIFT_PX:
         return 0.0, 0.0
     return float(shift[0]), float(shift[1])
 
 
-def align(pair: PairSpectra, reference: int) -> tuple[float, float]:
-    """Move and scale the other shot onto the `reference` shot (0 minus, 1 plus).
+def align(pair: PairSpectra, shift_px: tuple[float, float], reference: int) -> None:
+    """Move and scale the other shot onto the `reference` shot, in place.
 
-    Returns
-    -------
-    tuple of float
-        The shift (down, right) that was applied, in pixels.
+    Parameters
+    ----------
+    pair
+        Spectra of both shots.
+    shift_px
+        What `estimate_shift_px` found for them.
+    reference
+        0 to keep the minus shot as it is, 1 to keep the plus shot.
     """
-    down, right = estimate_shift_px(pair)
-    if reference == 1:
-        down, right = -down, -right
+    down, right = shift_px if reference == 0 else (-shift_px[0], -shift_px[1])
     other = 1 - reference
-    size = pair.layout.block_px
-    ramp = _phase_ramp(size, down, right)
+    rows, columns = _frequencies((pair.layout.block_px, pair.layout.block_px))
+    turns = rows * down + columns * right
+    ramp: Complex64 = np.exp(-2j * np.pi * turns).astype(np.complex64)
     brightness = pair.means.mean(axis=1)  # (shot, colour)
     gain = brightness[reference] / np.maximum(brightness[other], 1e-6)
     pair.spectra[other] *= ramp * gain[:, None, None].astype(np.float32)
     pair.means[other] *= gain
-    return down, right
 
 
-def _phase_ramp(size: int, down_px: float, right_px: float) -> Complex64:
-    rows, columns = _frequencies(size)
-    turns = rows * down_px + columns * right_px
-    ramp: Complex64 = np.exp(-2j * np.pi * turns).astype(np.complex64)
-    return ramp
+def _binned(image: FloatImage) -> Float64:
+    gray = np.ascontiguousarray(image.mean(axis=2))
+    size = (gray.shape[1] // _BIN_PX, gray.shape[0] // _BIN_PX)
+    whole = gray[: size[1] * _BIN_PX, : size[0] * _BIN_PX]
+    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA).astype(np.float64)
 
 
-def _frequencies(size: int) -> tuple[Float64, Float64]:
-    rows = np.asarray(np.fft.fftfreq(size)[:, None], dtype=np.float64)
-    columns = np.asarray(np.fft.rfftfreq(size)[None, :], dtype=np.float64)
+def _windowed(gray: Float64, shift: Float64) -> Complex128:
+    """Return the spectrum under a Hann window whose middle is moved by `shift`."""
+    down, right = (
+        _hann(length, float(middle))
+        for length, middle in zip(gray.shape, shift, strict=True)
+    )
+    window = np.outer(down, right)
+    mean = float((gray * window).sum() / window.sum())
+    return np.asarray(scipy.fft.rfft2((gray - mean) * window), dtype=np.complex128)
+
+
+def _hann(length: int, middle: float) -> Float64:
+    x = np.arange(length) + 0.5 - middle
+    inside = (x > 0) & (x < length)
+    return np.where(inside, 0.5 - 0.5 * np.cos(2 * np.pi * x / length), 0.0)
+
+
+def _frequencies(shape: tuple[int, int]) -> tuple[Float64, Float64]:
+    rows = np.asarray(np.fft.fftfreq(shape[0])[:, None], dtype=np.float64)
+    columns = np.asarray(np.fft.rfftfreq(shape[1])[None, :], dtype=np.float64)
     return rows, columns
 
 
-def _signed(index: np.intp, size: int) -> int:
-    return int(index) - size if int(index) > size // 2 else int(index)
+def _coarse_peak(cross: Complex128, shape: tuple[int, ...]) -> Float64:
+    """Return the whole-pixel peak of the correlation, signed."""
+    correlation = scipy.fft.irfft2(cross, shape)
+    peak = np.unravel_index(int(np.argmax(correlation)), shape)
+    signed = [
+        int(index) - length if index > length // 2 else int(index)
+        for index, length in zip(peak, shape, strict=True)
+    ]
+    return np.array(signed, dtype=np.float64)
 
 
 def _refine(
-    whitened: npt.NDArray[np.complex128],
-    rows: Float64,
-    columns: Float64,
-    shift: Float64,
-) -> Float64:
-    """Newton steps to the maximum of the band-limited correlation."""
-    keep = whitened != 0
-    values = whitened[keep]
-    grids = np.broadcast_arrays(rows, columns)
-    frequency = 2 * np.pi * np.stack([grid[keep] for grid in grids])
-    for _ in range(6):
-        turned = values * np.exp(1j * (shift @ frequency))
+    cross: Complex128, frequency: Float64, shift: Float64
+) -> tuple[Float64, float]:
+    """Climb to the maximum of the correlation; return it and the agreement there."""
+    for _ in range(_NEWTON_STEPS):
+        turned = cross * np.exp(1j * (shift @ frequency))
         slope = -(frequency * turned.imag).sum(axis=1)
-        weight = np.abs(values)
-        curvature = (frequency[:, None] * frequency[None] * weight).sum(axis=2)
-        curvature += np.eye(2) * 1e-9
-        shift = shift + np.clip(np.linalg.solve(curvature, slope), -0.5, 0.5)
-    return shift
+        weighted = frequency * np.maximum(turned.real, 0)
+        curvature = weighted @ frequency.T + 1e-12 * np.eye(2)
+        step = np.clip(np.linalg.solve(curvature, slope), -0.5, 0.5)
+        shift = shift + step
+        if np.abs(step).max() < 1e-3:
+            break
+    turned = cross * np.exp(1j * (shift @ frequency))
+    total = float(np.abs(cross).sum()) + 1e-30
+    return shift, float(turned.real.sum()) / total

@@ -33,7 +33,7 @@ from bifocus.focal_offset import (
     transfer_tables,
 )
 from bifocus.optics import otf_radial
-from bifocus.pair_alignment import align
+from bifocus.pair_alignment import align, estimate_shift_px
 from bifocus.pair_spectra import (
     PairSpectra,
     RadialBins,
@@ -52,7 +52,7 @@ Float32 = npt.NDArray[np.float32]
 MIN_SIDE_PX = 64
 
 # Share of the Wiener image in the mix: on pairs of foreign optics a little less than
-# all of it is best, on matched optics it costs 0.1 dB (docs/decisions/0004).
+# all of it is best, on matched optics it costs 0.1 dB (docs/decisions/0006).
 _TRUST = 0.9
 # No frequency is amplified more than this; noise beyond the model would be, too.
 _MAX_GAIN = 2.5
@@ -153,8 +153,10 @@ def measure_pair(
     _check(minus, plus)
     start_s = time.perf_counter()
     plus_is_sharper = is_plus_sharper(minus, plus)
-    spectra = compute_spectra(decode(minus, tone_curve), decode(plus, tone_curve))
-    align(spectra, reference=int(plus_is_sharper))
+    first, second = decode(minus, tone_curve), decode(plus, tone_curve)
+    shift_px = estimate_shift_px(first, second)
+    spectra = compute_spectra(first, second)
+    align(spectra, shift_px, reference=int(plus_is_sharper))
     fill_statistics(spectra)
     offsets = estimate_offset_map(spectra, optics)
     return MeasuredPair(
