@@ -9,6 +9,7 @@
            instrument.yaml  profile.yaml   as used
 """
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -102,10 +103,22 @@ def write_png(path: Path, pixels: UInt8Image, *, durable: bool = False) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
         partial.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         msg = f"{path}: cannot write {encoded.size} bytes: {error.strerror}"
         raise SlideFileError(msg) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the folder's list of names to the disk: a renamed file is one of them."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_png(path: Path) -> UInt8Image:

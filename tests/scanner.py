@@ -31,7 +31,7 @@ REGION_UM = (380.0, 310.0, 224.0, 168.0)
 CENTRE_UM = (500.0, 400.0)
 
 
-def scanner_config(*, seed: int = 11, **changes: dict[str, Any]) -> Instrument:
+def scanner_config(*, seed: int = 11, **changes: Any) -> Instrument:
     """A 256x256 px camera over 256 x 192 um of tissue; play, scatter and noise."""
     sections: dict[str, dict[str, Any]] = {
         "optics": {"na": 0.75, "pixel_um": 0.25},
@@ -66,10 +66,9 @@ def scanner_config(*, seed: int = 11, **changes: dict[str, Any]) -> Instrument:
     return Instrument.model_validate({**document, **sections})
 
 
-def glass_only(**changes: dict[str, Any]) -> Instrument:
+def glass_only(**changes: Any) -> Instrument:
     """The same scanner with the tissue far away: the camera sees clear glass."""
-    away = {"x_um": -3000.0, **changes.pop("virtual_slide", {})}
-    return scanner_config(virtual_slide=away, **changes)
+    return scanner_config(virtual_slide={"x_um": -3000.0}, **changes)
 
 
 @contextmanager
@@ -166,7 +165,11 @@ class RecordingCamera:
     """Passes everything on, keeps the frames, and fails after some of them."""
 
     def __init__(
-        self, camera: Camera, *, dies_after: int | None = None, error: Exception | None
+        self,
+        camera: Camera,
+        *,
+        dies_after: int | None = None,
+        error: Exception | None = None,
     ) -> None:
         self._camera = camera
         self._dies_after = dies_after

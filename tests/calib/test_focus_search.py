@@ -1,5 +1,7 @@
 """The focus of one place against the virtual instrument's hidden truth."""
 
+import itertools
+
 import pytest
 
 from bifocus.calib.focus_search import FocusSearch, find_focus
@@ -52,9 +54,7 @@ def test_the_focus_is_found_in_spite_of_play_and_noise(
 def test_every_stack_runs_upward() -> None:
     found, _, stage = search(scanner_config())
     z_um = [target.z_um for target in stage.targets]
-    downward = sum(
-        after <= before for before, after in zip(z_um, z_um[1:], strict=False)
-    )
+    downward = sum(after <= before for before, after in itertools.pairwise(z_um))
     assert downward == len(found.fine)  # once before each stack but the first
 
 

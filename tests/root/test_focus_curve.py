@@ -1,6 +1,7 @@
 """Best focus from a curve: closed forms, and stacks rendered by a second method."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from bifocus.sharpness import measure_sharpness
 from tests.imaging import MATCHED, Scope, expose, render_incoherent
 from tests.tissue import procedural_tissue
 
-Z_UM = np.arange(-4.0, 4.25, 0.5)
+Float64 = npt.NDArray[np.float64]
+Z_UM: Float64 = np.arange(-4.0, 4.25, 0.5, dtype=np.float64)
 
 
 @given(
@@ -54,7 +56,7 @@ def test_two_equal_planes_put_the_focus_between_them() -> None:
     [np.arange(4.0), np.array([0.0, 1, 2, 2, 3]), np.arange(9.0)[::-1]],
     ids=["too few", "twice the same", "downward"],
 )
-def test_planes_that_are_no_stack_are_refused(z_um: np.ndarray) -> None:
+def test_planes_that_are_no_stack_are_refused(z_um: Float64) -> None:
     with pytest.raises(CalibrationError, match=r"at least 5|ascend"):
         fit_focus(z_um, np.ones(z_um.size))
 
@@ -86,7 +88,7 @@ def test_a_good_stack_passes() -> None:
     ids=["ideal", "aberrated"],
 )
 def test_rendered_stacks_are_focused_to_a_twentieth(scope: Scope) -> None:
-    planes_um = np.arange(-2.0, 2.25, 0.5)
+    planes_um: Float64 = np.arange(-2.0, 2.25, 0.5, dtype=np.float64)
     errors_um = []
     for seed, focus_um in enumerate((-0.31, -0.12, 0.0, 0.18, 0.25)):
         tissue, rng = procedural_tissue(128, seed), np.random.default_rng(seed)
@@ -99,7 +101,7 @@ def test_rendered_stacks_are_focused_to_a_twentieth(scope: Scope) -> None:
             for plane in planes_um
         ]
         errors_um.append(fit_focus(planes_um, np.array(curve)).focus_um - focus_um)
-    # Spherical aberration moves the sharpest plane itself; only the scatter counts then.
+    # Spherical aberration moves the sharpest plane itself: then only scatter counts.
     bias_um = float(np.mean(errors_um)) if scope.spherical_waves else 0.0
     rmse_um = float(np.sqrt(np.mean((np.array(errors_um) - bias_um) ** 2)))
     assert rmse_um <= 0.05
