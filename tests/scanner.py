@@ -169,7 +169,7 @@ class RecordingCamera:
         camera: Camera,
         *,
         dies_after: int | None = None,
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> None:
         self._camera = camera
         self._dies_after = dies_after

@@ -93,7 +93,7 @@ def test_a_small_region_is_one_tile_in_its_middle() -> None:
     assert (where.x_um, where.y_um, where.z_um) == (115.0, 210.0, 7.5)
     assert visit.name == "r000_c000"
     # The step still tells focus tracking what "near" is.
-    assert made.step_um == (pytest.approx(90.0), pytest.approx(72.0))
+    assert made.step_um == pytest.approx((90.0, 72.0))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

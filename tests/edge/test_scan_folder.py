@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bifocus.edge import scan_folder
 from bifocus.edge.journal import Journal
 from bifocus.edge.scan_folder import ScanFolder, read_png, write_png
 from bifocus.errors import SlideFileError
@@ -105,7 +104,7 @@ def test_shots_are_synced_before_they_get_their_name(
         events.append("replace")
         return replace(path, target)
 
-    monkeypatch.setattr(scan_folder.os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
     folder.save_raw("tile", picture)
     assert events == ["tile.png.partial", "replace", "raw"]
