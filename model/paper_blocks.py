@@ -104,7 +104,7 @@ def fold_batch_norm(network: PaperNetwork) -> PaperNetwork:
     (k W, k (c - m) + b), k = g / sqrt(v + eps). A network without it is copied.
     """
     config = dataclasses.replace(network.config, batch_norm=False)
-    folded = type(network)(config)
+    folded = type(network)(config).to(next(network.parameters()))
     state = {
         name: tensor
         for name, tensor in network.state_dict().items()
@@ -115,8 +115,7 @@ def fold_batch_norm(network: PaperNetwork) -> PaperNetwork:
             weight, bias = _folded_pair(unit.conv, unit.norm)
             state[f"{name}.conv.weight"], state[f"{name}.conv.bias"] = weight, bias
     folded.load_state_dict(state)
-    device = next(network.parameters()).device
-    return folded.to(device).eval()
+    return folded.eval()
 
 
 def _folded_pair(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

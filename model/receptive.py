@@ -120,7 +120,7 @@ def _pointwise(reach: Reach, *_: Any, **__: Any) -> Reach:
     return reach
 
 
-def _over_shots(reach: Reach, _images: Any, dim: int = 0) -> Reach:
+def _over_shots(reach: Reach, _images: Any, dim: Any = 0, **_: Any) -> Reach:
     if dim != 0:
         raise EngineError("a mean over pixels has no receptive radius")
     return reach
