@@ -101,7 +101,7 @@ def test_a_graph_that_disagrees_is_not_written(
     network = _awake("fast")
     path = tmp_path / "fast.onnx"
     path.write_bytes(b"the last good file")
-    shape = ["batch", 3, "height", "width"]
+    shape: list[str | int | None] = ["batch", 3, "height", "width"]
     values = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         for name in (*network.inputs, to_onnx.OUTPUT_NAME)

@@ -77,7 +77,8 @@ def test_folding_batch_norm_changes_nothing(name: str) -> None:
     images = [torch.rand(2, 3, 45, 61) for _ in network.inputs]
     with torch.no_grad():
         difference = (network.eval()(*images) - folded(*images)).abs().max()
-        assert float(difference) < 1e-5
+        # The burst network adds the rounding of its 64 convolutions.
+        assert float(difference) < (1e-4 if name == "burst-unet" else 1e-5)
         exact = fold_batch_norm(network.double())
         images = [image.double() for image in images]
         difference = (network(*images) - exact(*images)).abs().max()
