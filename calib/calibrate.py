@@ -110,7 +110,8 @@ def read_identity(stage: Stage, camera: Camera, config: Instrument) -> dict[str,
 def _find_first_tile(
     stage: Stage, camera: Camera, config: Instrument, region_um: Region
 ) -> FocusSearch:
-    failures = []
+    failures: list[str] = []
+    n_blank = 0
     for x_um, y_um in _places(region_um):
         try:
             return find_focus(
@@ -121,20 +122,23 @@ def _find_first_tile(
                 x_um=x_um,
                 y_um=y_um,
             )
-        except CalibrationError as error:
+        except (BlankSlideError, CalibrationError) as error:
             logger.info("%s; trying the next place", error)
             failures.append(str(error))
-    if all("no texture" in failure for failure in failures):
+            n_blank += isinstance(error, BlankSlideError)
+    if n_blank == len(failures):
         msg = (
-            f"no tissue at {len(failures)} places of the region "
-            f"{tuple(round(v, 1) for v in region_um)} um, or the focus is further away "
-            "than the search looks; check the slide, the light and the region, and set "
-            "calibration.z_start_um to within some um of the focus"
+            f"no tissue at {n_blank} places of the region "
+            f"{tuple(round(v, 1) for v in region_um)} um; check the slide, the light "
+            "and the region"
         )
         raise BlankSlideError(msg)
-    raise CalibrationError(
-        f"no focus at {len(failures)} places of the region; the last: {failures[-1]}"
+    msg = (
+        f"no focus at {len(failures)} places of the region, {n_blank} of them clear "
+        f"glass; the last: {failures[-1]}. Set calibration.z_start_um to within "
+        "some um of the focus"
     )
+    raise CalibrationError(msg)
 
 
 def _check_region(stage: Stage, region_um: Region) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bifocus.calib.zstack import ZStack, plan_planes, take_stack
 from bifocus.config import Calibration, Optics
-from bifocus.errors import CalibrationError
+from bifocus.errors import BlankSlideError, CalibrationError
 from bifocus.focus_curve import FocusFit, check_stack, fit_focus
 from bifocus.hal.devices import Camera, Stage
 from bifocus.optics import Objective, depth_of_field_um
@@ -48,8 +48,10 @@ def find_focus(
 
     Raises
     ------
+    BlankSlideError
+        If the place shows clear glass, in and out of focus.
     CalibrationError
-        If the place is blank, the curve flat, or no peak lies within the range.
+        If the curve is flat, or no peak lies within the range.
     """
     objective = Objective(
         na=optics.na,
@@ -92,6 +94,9 @@ def _search_coarse(
         if planes.size < 5:
             break
         stack = take_stack(stage, camera, x_um, y_um, planes)
+        if stack.is_blank:
+            msg = f"{where}: clear glass from {planes[0]:.1f} to {planes[-1]:.1f} um"
+            raise BlankSlideError(msg)
         fit = fit_focus(stack.z_um, stack.sharpness)
         check_stack(fit, stack.texture, where)
         if fit.is_peak_inside:

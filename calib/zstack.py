@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bifocus.blank_field import is_blank_field
 from bifocus.errors import OutOfTravelError
 from bifocus.hal.devices import Camera, Stage
 from bifocus.records import StagePosition
@@ -20,7 +21,8 @@ class ZStack:
     """The measured curve of one stack at one place.
 
     `sharpness` is Brenner's gradient with its noise bias removed, `noise_floor` what
-    noise alone would give. Planes are not kept: `digest` is the SHA-256 of all pixels.
+    noise alone would give. `is_blank` says that no plane shows anything but glass, in
+    focus or not. Planes are not kept: `digest` is the SHA-256 of all pixels.
     """
 
     x_um: float
@@ -28,6 +30,7 @@ class ZStack:
     z_um: Float64
     sharpness: Float64
     noise_floor: float
+    is_blank: bool
     digest: str
 
     @property
@@ -85,13 +88,14 @@ def take_stack(
         stage,
         [StagePosition(x_um=x_um, y_um=y_um, z_um=float(plane)) for plane in z_um],
     )
-    sharpness, floors, digest = [], [], hashlib.sha256()
+    sharpness, floors, blanks, digest = [], [], [], hashlib.sha256()
     for plane_um in z_um:
         target = StagePosition(x_um=x_um, y_um=y_um, z_um=float(plane_um))
         frame = camera.grab(after=stage.move_to(target))
         value, floor = measure_sharpness(frame.pixels)
         sharpness.append(value)
         floors.append(floor)
+        blanks.append(is_blank_field(frame.pixels))
         digest.update(np.ascontiguousarray(frame.pixels).tobytes())
     return ZStack(
         x_um=x_um,
@@ -99,5 +103,6 @@ def take_stack(
         z_um=z_um,
         sharpness=np.asarray(sharpness),
         noise_floor=float(np.median(floors)),
+        is_blank=all(blanks),
         digest=digest.hexdigest(),
     )

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from bifocus.blank_field import is_blank_field
 from bifocus.config import Scan
-from bifocus.edge.blank_field import is_blank_field
 from bifocus.edge.capture import Microscope
 from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.fusers import PairMeter

@@ -60,7 +60,7 @@ def test_a_blank_slide_is_called_blank_and_names_the_next_step() -> None:
     config = glass_only()
     with (
         open_scanner(config) as instrument,
-        pytest.raises(BlankSlideError, match=r"no tissue at 9 places.*z_start_um"),
+        pytest.raises(BlankSlideError, match=r"no tissue at 9 places.*check the slide"),
     ):
         calibrate(instrument.stage, instrument.camera, config, REGION_UM)
 

@@ -6,7 +6,7 @@ import pytest
 
 from bifocus.calib.focus_search import FocusSearch, find_focus
 from bifocus.config import Instrument
-from bifocus.errors import CalibrationError, OutOfTravelError
+from bifocus.errors import BlankSlideError, CalibrationError, OutOfTravelError
 from tests.scanner import (
     CENTRE_UM,
     RecordingStage,
@@ -87,7 +87,7 @@ def test_a_focus_out_of_reach_says_what_to_do() -> None:
 
 
 def test_glass_has_no_focus() -> None:
-    with pytest.raises(CalibrationError, match=r"x 500\.0, y 400\.0 um: no texture"):
+    with pytest.raises(BlankSlideError, match=r"x 500\.0, y 400\.0 um: clear glass"):
         search(glass_only())
 
 

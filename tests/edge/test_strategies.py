@@ -2,8 +2,8 @@
 
 import pytest
 
+from bifocus.blank_field import LEAST_CONTRAST, coarse_contrast, is_blank_field
 from bifocus.config import Instrument
-from bifocus.edge.blank_field import LEAST_CONTRAST, coarse_contrast, is_blank_field
 from bifocus.edge.capture import Microscope
 from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.fusers import PairMeter
