@@ -141,7 +141,7 @@ def max_difference(content: bytes, network: FusionNetwork) -> float:
         }
         with torch.no_grad():
             expected = network(*map(torch.from_numpy, images.values())).numpy()
-        (fused,) = session.run([OUTPUT_NAME], images)
+        fused = np.asarray(session.run([OUTPUT_NAME], images)[0])
         if fused.shape != expected.shape:
             raise EngineError(f"the graph gives {fused.shape}, torch {expected.shape}")
         worst = max(worst, float(np.abs(fused - expected).max()))
