@@ -91,6 +91,7 @@ def _train_statistics(network: FusionNetwork) -> None:
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.normal_(part.bias, std=0.2)
+    spread = torch.ones(())
     with torch.no_grad():
         for _ in range(30):
             images = [torch.rand(2, 3, 64, 64) for _ in network.inputs]
