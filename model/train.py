@@ -1,0 +1,494 @@
+"""Training of one network from stored patches; continues after a kill.
+
+The output folder holds `state.safetensors` (to continue), `last.safetensors` and
+`best.safetensors` (checkpoints of the averaged weights), `log.jsonl` and `loss.png`.
+Run it with `bifocus train CONFIG`, or by itself:
+
+    python -m bifocus.model.train examples/train-fast.yaml --out runs/fast
+    torchrun --nproc-per-node 4 -m bifocus.model.train CONFIG --out runs/base
+
+Under torchrun each process takes `batch` patches per step, gradients are averaged, and
+the first process alone writes. Every draw depends on seed, process and step, so that a
+continued run sees the patches that an uninterrupted one would.
+"""
+
+import argparse
+import copy
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bifocus.errors import BifocusError, ConfigError, EngineError
+from bifocus.model.checkpoint import save_checkpoint
+from bifocus.model.fusion_network import FusionNetwork
+from bifocus.model.loss_curve import (
+    append_record,
+    draw_loss_curve,
+    read_records,
+    trim_records,
+)
+from bifocus.model.losses import Loss, make_loss
+from bifocus.model.network_registry import build_network
+from bifocus.model.patch_batches import Batch, PatchSet
+from bifocus.model.train_config import TrainConfig, load_train_config
+from bifocus.model.training_state import (
+    Progress,
+    load_state,
+    read_progress,
+    save_state,
+)
+from bifocus.model.validation import ValidationScores, validate
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "state.safetensors"
+LAST_FILE = "last.safetensors"
+BEST_FILE = "best.safetensors"
+LOG_FILE = "log.jsonl"
+CURVE_FILE = "loss.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """Where a finished training ended, and its best validation."""
+
+    steps: int
+    elapsed_s: float
+    best_db: float
+    best_step: int
+    best_path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """One process among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and decides."""
+        return self.rank == 0
+
+    def agree(self, value: float) -> float:
+        """Return the first process's value in every process."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, src=0)
+        return float(shared.item())
+
+
+def run_training(config: TrainConfig, folder: Path) -> TrainingResult:
+    """Train a network, or continue its training.
+
+    Parameters
+    ----------
+    config
+        What to train, on what, and how long.
+    folder
+        For all output; a `state.safetensors` in it is continued.
+
+    Returns
+    -------
+    TrainingResult
+        The best checkpoint by mean validation gain over the sharper shot.
+
+    Raises
+    ------
+    ConfigError
+        If stores are missing, or the folder holds the state of another training.
+    EngineError
+        If the loss is no longer finite, or a file cannot be written; the last good
+        checkpoint is kept and named.
+    """
+    with _open_team(config) as team:
+        trainer = Trainer(config, folder, team)
+        return trainer.run()
+
+
+class Trainer:
+    """The state of one training and its steps; see `run_training`."""
+
+    def __init__(self, config: TrainConfig, folder: Path, team: Team) -> None:
+        self.config = config
+        self.folder = folder
+        self.team = team
+        torch.manual_seed(config.seed)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.train_set, self.validation_set = open_patch_sets(config)
+        self.network = build_network(config.network, **config.overrides)
+        # Channels last is what convolutions run fastest in, on CPU and GPU alike.
+        move_channels_last(self.network)
+        self.network.to(team.device)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, betas=config.betas
+        )
+        self.ema: dict[str, Tensor] = {
+            key: value.detach().clone()
+            for key, value in self.network.state_dict().items()
+        }
+        self.loss: Loss = make_loss(
+            config.loss, charbonnier_weight=config.charbonnier_weight
+        )
+        self.n_steps = compute_n_steps(config, len(self.train_set.patches), team.size)
+        self.step = 0
+        self.best_db, self.best_step = -math.inf, 0
+        self._elapsed_before_s = 0.0
+        self._start_s = time.monotonic()
+        self._saved_s = self._start_s
+
+    def run(self) -> TrainingResult:
+        """Train to the end; see `run_training`."""
+        self._make_folder()
+        self._continue_state()
+        model: nn.Module = self.network
+        if self.team.size > 1:
+            model = DistributedDataParallel(self.network)
+        recent: list[float] = []
+        progress = self.team.agree(self._progress())
+        while progress < 1:
+            recent.append(self._take_step(model, progress))
+            self.step += 1
+            if self.step % self.config.log_every_steps == 0:
+                self._log(loss=float(np.mean(recent)), rate=self._rate(progress))
+                recent.clear()
+            if self.step % self.config.validate_every_steps == 0:
+                self._validate()
+                self.train_set.refresh()
+            elif self.team.is_first and self._is_save_due():
+                self._save()
+            progress = self.team.agree(self._progress())
+        if self.step % self.config.validate_every_steps:
+            self._validate()
+        return TrainingResult(
+            steps=self.step,
+            elapsed_s=self._elapsed_s(),
+            best_db=self.best_db,
+            best_step=self.best_step,
+            best_path=self.folder / BEST_FILE,
+        )
+
+    def _take_step(self, model: nn.Module, progress: float) -> float:
+        """Take one step of Adam; return the loss."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.team.rank, self.step])
+        batch = self.train_set.draw_batch(
+            rng,
+            count=config.batch,
+            crop_px=config.crop_px,
+            is_augmented=config.is_augmented,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(progress)
+        model.train()
+        device = self.team.device
+        is_coarse = progress < config.bfloat16_share
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_coarse):
+            fused = model(*self._inputs(batch))
+        loss = self.loss(fused.float(), batch["truth"].to(device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        limit = config.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        self._check_finite(float(loss.detach()), float(norm))
+        self.optimizer.step()
+        self._average_weights()
+        return float(loss.detach())
+
+    def _inputs(self, batch: Batch) -> list[Tensor]:
+        return [
+            batch[name].to(self.team.device, memory_format=torch.channels_last)
+            for name in self.network.inputs
+        ]
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        good = self.folder / LAST_FILE
+        kept = (
+            f"the last good checkpoint is {good}" if good.exists() else "none is kept"
+        )
+        msg = (
+            f"step {self.step}: loss {loss}, gradient norm {norm}; {kept}. Lower "
+            "learning_rate, or lengthen warmup_steps, and start again to continue"
+        )
+        raise EngineError(msg)
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        # Early on the average must not remember the start: 1/11, 2/12, ...
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        if not self.config.ema_decay:
+            decay = 0.0
+        for key, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.ema[key].lerp_(value, 1 - decay)
+            else:
+                self.ema[key].copy_(value)
+
+    def _rate(self, progress: float) -> float:
+        return compute_learning_rate(self.config, self.step, progress)
+
+    def _progress(self) -> float:
+        """Return how far the training is, 0..1 and beyond, by steps or by time."""
+        by_steps = self.step / self.n_steps if self.n_steps else 0.0
+        limit_s = self.config.max_seconds
+        by_time = self._elapsed_s() / limit_s if limit_s else 0.0
+        return max(by_steps, by_time)
+
+    def _elapsed_s(self) -> float:
+        return self._elapsed_before_s + time.monotonic() - self._start_s
+
+    def _is_save_due(self) -> bool:
+        return time.monotonic() - self._saved_s >= self.config.save_every_seconds
+
+    def _validate(self) -> None:
+        """Score the averaged weights, keep them if they are the best, save all."""
+        if not self.team.is_first:
+            return
+        averaged = self._averaged_network()
+        scores = validate(averaged, self.validation_set, device=self.team.device)
+        logger.info(
+            "step %d, %.0f s: gain %+.2f dB over sharper (physics %+.2f), harm %.1f %%,"
+            " worst bin %+.2f dB over physics",
+            self.step,
+            self._elapsed_s(),
+            scores.gain_over_sharper_db,
+            scores.physics_over_sharper_db,
+            100 * scores.harm_rate,
+            scores.worst_bin_db,
+        )
+        self._log(validation=scores.to_json())
+        if scores.gain_over_sharper_db > self.best_db:
+            self.best_db, self.best_step = scores.gain_over_sharper_db, self.step
+            self._save_network(averaged, BEST_FILE, scores)
+        self._save(averaged, scores)
+        self._draw_curve()
+
+    def _averaged_network(self) -> FusionNetwork:
+        averaged = copy.deepcopy(self.network)
+        averaged.load_state_dict(self.ema)
+        return averaged.eval()
+
+    def _save(
+        self,
+        averaged: FusionNetwork | None = None,
+        scores: ValidationScores | None = None,
+    ) -> None:
+        self._save_network(averaged or self._averaged_network(), LAST_FILE, scores)
+        progress = Progress(
+            step=self.step,
+            elapsed_s=self._elapsed_s(),
+            best_db=self.best_db,
+            best_step=self.best_step,
+            config=self.config.model_dump(mode="json"),
+        )
+        save_state(
+            self.folder / STATE_FILE,
+            progress,
+            network=self.network,
+            ema=self.ema,
+            optimizer=self.optimizer,
+        )
+        self._saved_s = time.monotonic()
+
+    def _save_network(
+        self, network: FusionNetwork, name: str, scores: ValidationScores | None
+    ) -> None:
+        save_checkpoint(
+            self.folder / name,
+            network,
+            name=self.config.network,
+            config=self.config.overrides,
+            training={
+                "config": self.config.model_dump(mode="json"),
+                "data_hashes": self.train_set.data_hashes,
+                "n_patches": len(self.train_set.patches),
+                "step": self.step,
+                "elapsed_s": self._elapsed_s(),
+                "validation": scores.to_json() if scores else None,
+            },
+        )
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"cannot make the output folder {self.folder}: {error.strerror}"
+            raise ConfigError(msg) from error
+
+    def _continue_state(self) -> None:
+        path = self.folder / STATE_FILE
+        if not path.exists():
+            if self.team.is_first:
+                (self.folder / LOG_FILE).unlink(missing_ok=True)
+            return
+        progress = read_progress(path)
+        if progress.config["network"] != self.config.network:
+            msg = (
+                f"{path} is the state of network '{progress.config['network']}', not "
+                f"'{self.config.network}': choose another output folder"
+            )
+            raise ConfigError(msg)
+        load_state(path, network=self.network, ema=self.ema, optimizer=self.optimizer)
+        self.step, self._elapsed_before_s = progress.step, progress.elapsed_s
+        self.best_db, self.best_step = progress.best_db, progress.best_step
+        self._start_s = time.monotonic()
+        if self.team.is_first:
+            trim_records(self.folder / LOG_FILE, self.step)
+        logger.info("continuing %s at step %d", self.folder, self.step)
+
+    def _log(self, **values: Any) -> None:
+        if not self.team.is_first:
+            return
+        seconds = round(self._elapsed_s(), 1)
+        record = {"step": self.step, "elapsed_s": seconds, **values}
+        try:
+            append_record(self.folder / LOG_FILE, record)
+        except OSError as error:
+            msg = f"cannot write {self.folder / LOG_FILE}: {error.strerror or error}"
+            raise EngineError(msg) from error
+
+    def _draw_curve(self) -> None:
+        title = f"{self.config.network}, {self.step} steps"
+        records = read_records(self.folder / LOG_FILE)
+        try:
+            draw_loss_curve(records, self.folder / CURVE_FILE, title=title)
+        except OSError as error:
+            msg = f"cannot write {self.folder / CURVE_FILE}: {error.strerror or error}"
+            raise EngineError(msg) from error
+
+
+def move_channels_last(network: nn.Module) -> None:
+    """Lay the weights of the convolutions out channels last, in place."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(
+                memory_format=torch.channels_last
+            )
+
+
+def compute_n_steps(config: TrainConfig, n_patches: int, n_processes: int) -> int:
+    """Return the steps that `steps` or `epochs` ask for; 0 if only time limits."""
+    limits = [] if config.steps is None else [config.steps]
+    if config.epochs is not None:
+        per_epoch = math.ceil(n_patches / (config.batch * n_processes))
+        limits.append(config.epochs * per_epoch)
+    return min(limits, default=0)
+
+
+def compute_learning_rate(config: TrainConfig, step: int, progress: float) -> float:
+    """Return the rate: linear warm-up, then half a cosine of `progress` 0..1."""
+    rate, lowest = config.learning_rate, config.lowest_learning_rate
+    if config.schedule == "cosine":
+        wave = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        rate = lowest + (rate - lowest) * wave
+    if step < config.warmup_steps:
+        rate *= (step + 1) / config.warmup_steps
+    return rate
+
+
+def open_patch_sets(config: TrainConfig) -> tuple[PatchSet, PatchSet]:
+    """Open the patches for training and for validation; no slide is in both.
+
+    Raises
+    ------
+    ConfigError
+        If a store is missing or empty, crops do not fit, or slides are on both sides.
+    """
+    if config.validation_stores:
+        train = PatchSet(config.train_stores)
+        validation = PatchSet(config.validation_stores)
+        shared = train.slides & validation.slides
+        if shared:
+            msg = f"slides are in both training and validation: {sorted(shared)[:3]}"
+            raise ConfigError(msg)
+    else:
+        everything = PatchSet(config.train_stores)
+        slides = np.array(sorted(everything.slides))
+        np.random.default_rng(config.seed).shuffle(slides)
+        count = max(1, round(config.validation_share * slides.size))
+        if count >= slides.size:
+            msg = f"{slides.size} slides cannot be split into training and validation"
+            raise ConfigError(msg)
+        held = frozenset(slides[:count].tolist())
+        train = PatchSet(config.train_stores, drop_slides=held)
+        validation = PatchSet(config.train_stores, keep_slides=held)
+    if config.crop_px > train.smallest_px:
+        msg = f"crop_px {config.crop_px} exceeds the patches' {train.smallest_px} px"
+        raise ConfigError(msg)
+    return train, validation
+
+
+@contextmanager
+def _open_team(config: TrainConfig) -> Iterator[Team]:
+    """Join the processes that torchrun started, if it did."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team(rank=0, size=1, device=_choose_device(config.device, 0))
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = _choose_device(config.device, local)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend)
+    try:
+        rank = torch.distributed.get_rank()
+        yield Team(rank=rank, size=size, device=device)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _choose_device(name: str, local_rank: int) -> torch.device:
+    if name == "auto":
+        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        msg = f"device '{name}' is unknown: {str(error).splitlines()[0]}"
+        raise ConfigError(msg) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bifocus.model.train", description=__doc__
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        result = run_training(load_train_config(chosen.config), chosen.out)
+    except BifocusError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    logger.info(
+        "best %+.2f dB at step %d of %d: %s",
+        result.best_db,
+        result.best_step,
+        result.steps,
+        result.best_path,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

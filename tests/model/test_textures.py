@@ -1,0 +1,126 @@
+"""Tissue: splits by source, soft files left out, crops with texture, stain jitter."""
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bifocus.errors import ConfigError, ImageFileError
+from bifocus.model.textures import (
+    SOURCES,
+    compute_data_hash,
+    compute_transmission,
+    draw_texture,
+    find_data_dir,
+    list_textures,
+)
+from tests.model.imaging_specs import plain_spec
+from tests.model.tissue_folder import make_tissue_folder
+
+
+def test_a_source_belongs_to_one_split() -> None:
+    uses = [(source.folder, source.only) for source in SOURCES]
+    assert len(set(uses)) == len(uses)
+    folders = [source.folder for source in SOURCES]
+    assert len(set(folders)) == len(folders)
+
+
+def test_no_slide_on_two_sides(data_dir: Path) -> None:
+    splits = [list_textures(data_dir, s) for s in ("train", "validation", "test")]
+    slides = [{file.slide for file in files} for files in splits]
+    assert not slides[0] & slides[1]
+    assert not slides[0] & slides[2]
+    assert not slides[1] & slides[2]
+    assert all(slides)
+
+
+def test_real_soft_and_damaged_files_are_left_out(data_dir: Path) -> None:
+    files = [
+        f for s in ("train", "validation", "test") for f in list_textures(data_dir, s)
+    ]
+    names = {file.path.name for file in files}
+    assert "brecahad_10027.jpg" not in names  # Brenner 70.5
+    assert not any(name.startswith("cmu1_") for name in names)
+    assert not {f.folder for f in files} & {
+        "dsb2018-stained-tissue",
+        "mosquito-midgut-two-plane",
+    }
+
+
+def test_soft_files_are_left_out(tmp_path: Path) -> None:
+    make_tissue_folder(tmp_path, brenner=79.0)
+    with pytest.raises(ConfigError, match="no image of the train split"):
+        list_textures(tmp_path, "train")
+    make_tissue_folder(tmp_path, brenner=81.0)
+    assert len(list_textures(tmp_path, "train")) == 3
+
+
+def test_hash_follows_the_contents(tmp_path: Path) -> None:
+    make_tissue_folder(tmp_path)
+    before = compute_data_hash(list_textures(tmp_path, "train"))
+    assert before == compute_data_hash(list_textures(tmp_path, "train"))
+    make_tissue_folder(tmp_path, seed=1)
+    assert before != compute_data_hash(list_textures(tmp_path, "train"))
+
+
+def test_draws_are_seeded_and_have_texture(tmp_path: Path) -> None:
+    make_tissue_folder(tmp_path)
+    files = list_textures(tmp_path, "train")
+    drawn = [
+        draw_texture(files, plain_spec(), 64, np.random.default_rng(3))
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
+    assert drawn[0][1] == drawn[1][1]
+    pixels = drawn[0][0]
+    assert pixels.shape == (64, 64, 3)
+    assert pixels.dtype == np.float32
+    assert 0 <= float(pixels.min()) < 0.8 < float(pixels.max()) <= 1
+
+
+def test_blank_glass_and_small_images_are_refused(tmp_path: Path) -> None:
+    make_tissue_folder(tmp_path, contrast=0.0)
+    files = list_textures(tmp_path, "train")
+    with pytest.raises(ImageFileError, match="no crop of 64 px"):
+        draw_texture(files, plain_spec(), 64, np.random.default_rng(0))
+    with pytest.raises(ImageFileError, match="no crop of 4000 px"):
+        draw_texture(files, plain_spec(), 4000, np.random.default_rng(0))
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    make_tissue_folder(tmp_path)
+    files = list_textures(tmp_path, "train")
+    for file in files:
+        file.path.write_bytes(b"not an image")
+    with pytest.raises(ImageFileError, match=r"brecahad_\d+\.png"):
+        draw_texture(files, plain_spec(), 64, np.random.default_rng(0))
+
+
+def test_missing_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIFOCUS_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="BIFOCUS_DATA"):
+        find_data_dir()
+
+
+def test_stain_turn_keeps_the_amount_of_stain() -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.integers(100, 200, (32, 32, 3), dtype=np.uint8)
+    stored = np.asarray(cv2.blur(stored, (3, 3)), dtype=np.uint8)
+    plain = compute_transmission(stored, plain_spec())
+    turned = compute_transmission(stored, plain_spec(stain_turn_rad=0.2))
+    density, turned_density = -np.log(plain).sum(-1), -np.log(turned).sum(-1)
+    # A turn about grey keeps the sum over colours, where nothing was clipped at clear.
+    inside = turned.max(axis=-1) < 1
+    np.testing.assert_allclose(density[inside], turned_density[inside], rtol=1e-3)
+    assert np.abs(plain - turned).max() > 0.01
+
+
+def test_stain_gain_scales_density() -> None:
+    stored = np.full((8, 8, 3), 128, dtype=np.uint8)
+    stored[0] = 255
+    spec = dataclasses.replace(plain_spec(), stain_gain=(2.0, 1.0, 0.5))
+    light = compute_transmission(stored, spec)[4, 4]
+    half = 128 / 255
+    np.testing.assert_allclose(light, [half**2, half, half**0.5], rtol=1e-3)
