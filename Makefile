@@ -26,11 +26,10 @@ demo: $(VENV)/.runtime ## calibrate, scan, fuse, stitch and report a simulated s
 test: $(VENV)/.dev ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types (mypy, pyright), import layers, file sizes
+check: $(VENV)/.dev ## lint, format, types (mypy), import layers, file sizes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python bench/size_report.py
 
