@@ -3,15 +3,13 @@
 Exit codes: 0 done, 1 the work failed, 2 bad usage, input or configuration.
 """
 
-import logging
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.logging import RichHandler
+from typer.core import TyperGroup
 
 from bifocus import __version__
 from bifocus.bench import PARTS, run_benchmarks
@@ -19,10 +17,12 @@ from bifocus.cli_output import (
     err_console,
     out_console,
     print_comparison,
+    print_error,
     print_facts,
     print_json,
     print_rows,
     print_scan,
+    set_up_logging,
     show_progress,
 )
 from bifocus.config import parse_model
@@ -35,11 +35,32 @@ from bifocus.edge.pairs_folder import (
     fuse_files,
     fuse_folder,
 )
+from bifocus.edge.report import format_duration
 from bifocus.edge.scan_report import write_reports
-from bifocus.errors import BifocusError, ConfigError, SlideFileError
-from bifocus.jobs import InstrumentFile, calibrate_instrument, scan_instrument
+from bifocus.errors import BifocusError, ConfigError
+from bifocus.jobs import (
+    InstrumentFile,
+    calibrate_instrument,
+    copy_whole,
+    scan_instrument,
+)
+
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C ends each with one line and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        # Typer would leave with code 130 and say nothing.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            text = "stopped; what was written so far is kept"
+            err_console.print(text, style="yellow")
+            raise typer.Exit(1) from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -75,15 +96,17 @@ def main() -> None:
     try:
         app()
     except BifocusError as error:
-        err_console.print(f"error: {error}", style="red", markup=False, highlight=False)
+        print_error(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err_console.print("stopped; what was captured is kept", style="yellow")
-        sys.exit(1)
     except OSError as error:
-        text = f"error: {error.filename or 'output'}: {error.strerror or error}"
-        err_console.print(text, style="red", markup=False, highlight=False)
+        print_error(f"{error.filename or 'output'}: {error.strerror or error}")
         sys.exit(1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out_console.print(f"bifocus {__version__}", highlight=False)
+        raise typer.Exit
 
 
 @app.callback()
@@ -92,24 +115,17 @@ def options(
         bool, typer.Option("--verbose", "-v", help="Log every tile to standard error.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and leave.",
+            callback=_print_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
-    """Set up logging; `--version` prints and leaves."""
-    if version:
-        out_console.print(f"bifocus {__version__}", highlight=False)
-        raise typer.Exit
-    handler = RichHandler(console=err_console, show_path=False, show_time=verbose)
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(message)s",
-        handlers=[handler],
-        force=True,
-    )
-    # Which tissue stands in for glass, and calibration's findings, always show.
-    logging.getLogger("bifocus.hal.tissue_source").setLevel(logging.INFO)
-    logging.getLogger("bifocus.calib").setLevel(logging.INFO)
-    logging.getLogger("bifocus.jobs").setLevel(logging.INFO)
+    """Set up logging."""
+    set_up_logging(verbose=verbose)
 
 
 @app.command(epilog="Example: `bifocus demo -o demo-out --tiles 9`")
@@ -118,7 +134,7 @@ def demo(
         "demo-out"
     ),
     tiles: Annotated[
-        int | None, typer.Option(help="About how many tiles; default: all.")
+        int | None, typer.Option(min=1, help="About how many tiles; default: all.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -158,12 +174,10 @@ def init(
     if file.exists():
         msg = f"{file}: exists already; choose another name"
         raise ConfigError(msg)
-    try:
-        shutil.copyfile(TEMPLATE, file)
-    except OSError as error:
-        msg = f"{file}: cannot write it: {error.strerror}"
-        raise SlideFileError(msg) from error
-    out_console.print(f"wrote {file}; next: bifocus plan {file}", highlight=False)
+    copy_whole(TEMPLATE, file)
+    out_console.print(
+        f"wrote {file}; next: bifocus plan {file}", highlight=False, soft_wrap=True
+    )
 
 
 @app.command(epilog="Example: `bifocus plan examples/openflexure.yaml`")
@@ -189,8 +203,18 @@ def plan(
     }
     if as_json:
         print_json(facts)
-    else:
-        print_facts(f"plan of {instrument}", facts)
+        return
+    shown = {
+        "tiles": f"{len(tiles.visits)} ({tiles.rows} rows, {tiles.columns} columns)",
+        "step": "{:.1f} um across, {:.1f} um down".format(*tiles.step_um),
+        "overlap": "{:.0f} px across, {:.0f} px down".format(*tiles.overlap_px),
+        "strategy": f"{strategy}, {estimate.shots} shots",
+        "time": f"{format_duration(estimate.seconds)}, "
+        f"{format_duration(estimate.seconds_per_tile)} a tile",
+        "disk": f"about {estimate.raw_mb:.0f} MB of shots, "
+        f"{estimate.slide_mb:.0f} MB of slide",
+    }
+    print_facts(f"plan of {instrument}", shown)
 
 
 @app.command(epilog="Example: `bifocus calibrate scanner.yaml -o calibration`")
@@ -256,8 +280,8 @@ def scan(
 
 
 @app.command(
-    epilog="Examples: `bifocus fuse A.png B.png -o C.png --na 0.5 --half-spacing-um 1`"
-    " and `bifocus fuse --pairs DIR -o OUTDIR`"
+    epilog="Example: `bifocus fuse A.png B.png -o C.png --na 0.5 --half-spacing-um 1`"
+    "\n\nExample: `bifocus fuse --pairs DIR -o OUTDIR`"
 )
 def fuse(
     out: Annotated[Path, typer.Option("-o", "--out", help="Picture, or folder.")],

@@ -1,12 +1,15 @@
 """What the commands print: tables for people, JSON for programs, progress for both."""
 
 import json
+import logging
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,27 +29,75 @@ err_console = Console(stderr=True)
 _PLAIN_SHARE = 0.25
 
 
+class _SayOnce(logging.Filter):
+    """Let each text through once: the demo opens its instrument many times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        is_new = text not in self._said
+        self._said.add(text)
+        return is_new
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Send the log to standard error: all of it, or only what every user should see."""
+    handler: logging.Handler
+    if err_console.is_terminal:
+        handler = RichHandler(console=err_console, show_path=False, show_time=verbose)
+    else:  # files and pipes get whole lines, not ones folded at 80 columns
+        handler = logging.StreamHandler(sys.stderr)
+        stamp = "%(asctime)s " if verbose else ""
+        handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(message)s"))
+    if not verbose:
+        handler.addFilter(_SayOnce())
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[handler],
+        force=True,
+    )
+    # Which tissue stands in for glass, and calibration's findings, always show.
+    for name in ("bifocus.hal.tissue_source", "bifocus.calib", "bifocus.jobs"):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def print_error(text: str) -> None:
+    """Print an error; folded on a terminal only, so that paths in files stay whole."""
+    err_console.print(
+        f"error: {text}",
+        style="red",
+        markup=False,
+        highlight=False,
+        soft_wrap=not err_console.is_terminal,
+    )
+
+
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on standard output, and nothing else."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    """Print one JSON document on standard output; numbers that are none become null."""
+    text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Print names and values as a two-column table."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(show_header=False)
     for name, value in facts.items():
         table.add_row(name, format_value(value))
-    out_console.print(table)
+    _print_table(title, table)
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print dictionaries of the same keys as a table."""
-    table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(name)
+    """Print dictionaries of the same keys as a table; empty columns are left out."""
+    first = rows[0] if rows else {}
+    names = [name for name in first if any(row[name] is not None for row in rows)]
+    table = Table(*names)
     for row in rows:
-        table.add_row(*(format_value(value) for value in row.values()))
-    out_console.print(table)
+        table.add_row(*(format_value(row[name]) for name in names))
+    _print_table(title, table)
 
 
 def print_scan(report: Mapping[str, Any]) -> None:
@@ -56,7 +107,8 @@ def print_scan(report: Mapping[str, Any]) -> None:
     truth = report.get("truth")
     if truth:
         facts["slide_psnr_db"] = truth["psnr_db"]
-        facts["sharper_shot_psnr_db"] = truth["sharper_psnr_db"]
+        if report["strategy"] == "two-shot":
+            facts["sharper_shot_psnr_db"] = truth["sharper_psnr_db"]
         if truth["offset_error_um"]:
             facts["offset_error_um"] = truth["offset_error_um"]["mean"]
         facts["stitch_error_max_px"] = truth["stitch_error_px"]["max"]
@@ -111,6 +163,20 @@ def show_progress(what: str) -> Iterator[OnProgress]:
     with Progress(*columns, TimeRemainingColumn(), console=err_console) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_table(title: str, table: Table) -> None:
+    """Print the title on a line of its own: rich would fold it to the table's width."""
+    out_console.print(title, style="italic", highlight=False, soft_wrap=True)
+    out_console.print(table)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain_progress(what: str) -> OnProgress:

@@ -23,7 +23,12 @@ from bifocus.edge.slide_reader import SlideReader
 from bifocus.edge.strategies import STRATEGIES
 from bifocus.edge.truth import read_window
 from bifocus.errors import ConfigError, SlideFileError
-from bifocus.jobs import InstrumentFile, calibrate_instrument, scan_instrument
+from bifocus.jobs import (
+    InstrumentFile,
+    calibrate_instrument,
+    copy_whole,
+    scan_instrument,
+)
 from bifocus.records import InstrumentProfile, UInt8Image
 
 logger = logging.getLogger(__name__)
@@ -34,6 +39,10 @@ TEMPLATE = Path(__file__).parent / "data" / "instrument.yaml"
 # shots a tile, so few are enough to see the cost.
 _COMPARED = (3, 2)
 _CROP_PX = 240
+
+# Says that the folder is a demo's, and so may be replaced by the next one.
+_MARK = ".bifocus-demo"
+_MADE = ("scan", "compare", "instrument.yaml", "profile.yaml", "before-after.png")
 
 Say = Callable[[str], None]
 
@@ -67,16 +76,12 @@ def run_demo(
     """
     _prepare(out)
     path = out / "instrument.yaml"
-    shutil.copyfile(TEMPLATE, path)
+    copy_whole(TEMPLATE, path)
     instrument = InstrumentFile.load(path)
     whole_um = instrument.region_um(None)
     region_um = whole_um if n_tiles is None else _shrunk(instrument, whole_um, n_tiles)
     say("calibrating on the first tile with tissue")
     profile, _ = calibrate_instrument(instrument, whole_um, out)
-    say(
-        f"focus {profile.focus_um.value:.2f} um, "
-        f"u {profile.focus_um.standard_uncertainty:.2f} um"
-    )
     tiles = len(instrument.plan(region_um, profile.focus_um.value).visits)
     say(f"scanning {tiles} tiles with two shots each")
     result = scan_instrument(
@@ -122,8 +127,13 @@ def draw_before_after(result: ScanResult, path: Path) -> Path:
 
 def _prepare(out: Path) -> None:
     """Make the folder; drop what an earlier demo left, and nothing else."""
+    found = [name for name in _MADE if (out / name).exists()]
+    if found and not (out / _MARK).exists():
+        msg = f"{out / found[0]}: no demo made this; choose another folder with -o"
+        raise ConfigError(msg)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / _MARK).touch()
         for name in ("scan", "compare"):
             if (out / name).exists():
                 shutil.rmtree(out / name)

@@ -3,7 +3,9 @@
 Here calibration and the loop meet; neither knows of the other.
 """
 
+import contextlib
 import logging
+import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +124,14 @@ def scan_instrument(
     if folder.journal.exists():
         msg = f"{out}: holds a scan already; choose another folder"
         raise SlideFileError(msg)
-    _check_writable(out)
     known = read_profile(profile) if isinstance(profile, Path) else profile
+    _check_writable(out)
     with _open(instrument) as devices:
         used = _profile_for(devices, known, region_um)
-        result = Scan(
+        # Before the first tile: a scan that is cut short needs them as much.
+        write_profile(folder.profile, used)
+        copy_whole(instrument.path, folder.instrument)
+        return Scan(
             stage=devices.stage,
             camera=devices.camera,
             clock=devices.clock,
@@ -138,9 +143,25 @@ def scan_instrument(
             strategy=strategy,
             truth=devices.truth,
         ).run(progress)
-    write_profile(folder.profile, used)
-    _copy_text(instrument.path, folder.instrument)
-    return result
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all.
+
+    Raises
+    ------
+    SlideFileError
+        If the copy cannot be written.
+    """
+    partial = target.with_name(target.name + ".partial")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        msg = f"{target}: cannot write it: {error.strerror}"
+        raise SlideFileError(msg) from error
 
 
 def _open(instrument: InstrumentFile) -> AbstractContextManager[OpenInstrument]:
@@ -167,12 +188,4 @@ def _check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         msg = f"{folder}: cannot write there: {error.strerror}; choose another folder"
-        raise SlideFileError(msg) from error
-
-
-def _copy_text(source: Path, target: Path) -> None:
-    try:
-        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    except OSError as error:
-        msg = f"{target}: cannot copy the instrument file: {error.strerror}"
         raise SlideFileError(msg) from error

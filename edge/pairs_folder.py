@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from bifocus.config import parse_model
 from bifocus.edge.fusers import Fuser
@@ -21,7 +21,7 @@ from bifocus.edge.report import write_json_atomic
 from bifocus.edge.scan_folder import write_png
 from bifocus.errors import ConfigError, ImageFileError, SlideFileError
 from bifocus.focal_offset import PairOptics
-from bifocus.physics_fusion import measure_pair
+from bifocus.physics_fusion import MIN_SIDE_PX, measure_pair
 from bifocus.records import FusedTile, UInt8Image
 from bifocus.tone import ToneCurve
 from bifocus.tone_choice import guess_tone_curve
@@ -30,6 +30,16 @@ from bifocus.tone_choice import guess_tone_curve
 _GUESS_PAIRS = 8
 
 Progress = Callable[[int, int], None]
+# Pillow's names of the kinds that people have and fusion has not.
+_KINDS = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with transparency",
+    "I;16": "16-bit grey",
+    "P": "a palette of colours",
+    "RGBA": "RGB with transparency",
+    "CMYK": "printing inks",
+}
 _Wavelength = Annotated[float, Field(ge=0.3, le=1.2)]
 
 
@@ -42,8 +52,16 @@ class PairsDescription(BaseModel):
     pixel_um: Annotated[float, Field(gt=0, le=20)]
     half_spacing_um: Annotated[float, Field(gt=0, le=20)]
     wavelengths_um: tuple[_Wavelength, _Wavelength, _Wavelength]
-    refractive_index: Annotated[float, Field(ge=1, le=1.7)] = 1.0
+    refractive_index: Annotated[float, Field(ge=1, le=1.7, validate_default=True)] = 1.0
     tone_curve: Literal["auto", "linear", "srgb"] = "auto"
+
+    @field_validator("refractive_index")
+    @classmethod
+    def _above_na(cls, index: float, info: ValidationInfo) -> float:
+        if index <= info.data.get("na", 0.0):
+            msg = f"it must be above na ({info.data['na']:g})"
+            raise ValueError(msg)
+        return index
 
     def optics(self) -> PairOptics:
         """Return the optics of the pairs."""
@@ -70,7 +88,8 @@ class NamedPair:
         Raises
         ------
         ImageFileError
-            If one is missing, damaged or not 8-bit RGB, or their sizes differ.
+            If one is missing, damaged, too small or not 8-bit RGB, or they differ in
+        size.
         """
         minus, plus = read_rgb(self.minus), read_rgb(self.plus)
         if minus.shape != plus.shape:
@@ -78,6 +97,12 @@ class NamedPair:
                 f"{self.minus} is {minus.shape[1]}x{minus.shape[0]} px, {self.plus} is "
                 f"{plus.shape[1]}x{plus.shape[0]} px; both shots must show one field "
                 "at one size"
+            )
+            raise ImageFileError(msg)
+        if min(minus.shape[:2]) < MIN_SIDE_PX:
+            msg = (
+                f"{self.minus} is {minus.shape[1]}x{minus.shape[0]} px; both sides "
+                f"must be at least {MIN_SIDE_PX} px"
             )
             raise ImageFileError(msg)
         return minus, plus
@@ -92,7 +117,7 @@ def read_description(path: Path) -> PairsDescription:
         If it is missing, not JSON, or lacks or misstates a value.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         msg = f"{path}: cannot read it: {error.strerror}; it must hold na, pixel_um, "
         msg += "half_spacing_um and wavelengths_um"
@@ -143,9 +168,13 @@ def read_rgb(path: Path) -> UInt8Image:
     try:
         with Image.open(path) as image:
             mode, size = image.mode, image.size
+            is_deep = _is_deep(image)
             pixels = np.asarray(image)
-    except (UnidentifiedImageError, SyntaxError) as error:
-        msg = f"{path}: not a picture, or damaged: {error}"
+    except UnidentifiedImageError as error:
+        msg = f"{path}: not a picture of a known kind, or damaged"
+        raise ImageFileError(msg) from error
+    except SyntaxError as error:  # Pillow's word for a broken PNG
+        msg = f"{path}: the picture is damaged: {error}"
         raise ImageFileError(msg) from error
     except OSError as error:
         reason = error.strerror or str(error)
@@ -154,24 +183,32 @@ def read_rgb(path: Path) -> UInt8Image:
     except Image.DecompressionBombError as error:
         msg = f"{path}: {error}; cut it into tiles first"
         raise ImageFileError(msg) from error
-    if mode != "RGB" or pixels.dtype != np.uint8:
+    if mode != "RGB" or is_deep:
+        kind = "16-bit RGB" if mode == "RGB" else _KINDS.get(mode, f"kind '{mode}'")
         msg = (
-            f"{path}: a {size[0]}x{size[1]} px picture of kind '{mode}'; "
-            "expected 8-bit RGB without transparency"
+            f"{path}: the picture ({size[0]}x{size[1]} px) is {kind}; expected 8-bit "
+            "RGB without transparency: convert both shots in the same way first"
         )
         raise ImageFileError(msg)
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file holds 16 bits a colour, which Pillow would cut to 8 silently.
+
+    Look before the pixels are loaded: the raw mode, such as `RGB;16B`, is gone then.
+    """
+    return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def choose_tone_curve(
     wanted: Literal["auto", "linear", "srgb"],
     pairs: list[NamedPair],
-    optics: PairOptics,
 ) -> ToneCurve:
     """Return the wanted tone curve, or the one that suits the first pairs better."""
     if wanted != "auto":
         return wanted
-    return guess_tone_curve((pair.read() for pair in pairs[:_GUESS_PAIRS]), optics)
+    return guess_tone_curve(pair.read() for pair in pairs[:_GUESS_PAIRS])
 
 
 def fuse_folder(
@@ -193,11 +230,16 @@ def fuse_folder(
     SlideFileError
         If the output cannot be written.
     """
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder of pairs"
+        raise ConfigError(msg)
     description = read_description(folder / "pairs.json")
     pairs = find_pairs(folder)
     make_folder(out)
+    # An older list must not stand beside newer pictures if this run fails.
+    _remove(out / "fuse.json")
     optics = description.optics()
-    tone_curve = choose_tone_curve(description.tone_curve, pairs, optics)
+    tone_curve = choose_tone_curve(description.tone_curve, pairs)
     entries = {}
     for number, pair in enumerate(pairs):
         tile = fuse_pair(pair, optics, tone_curve, fuser)
@@ -224,9 +266,17 @@ def fuse_files(
     -------
     dict
         The pair's entry as in `fuse.json`, with the tone curve that was used.
+
+    Raises
+    ------
+    ConfigError, ImageFileError
+        If the picture's name or a shot is unusable.
+    SlideFileError
+        If the picture cannot be written.
     """
+    _check_picture_name(out, pair)
     optics = description.optics()
-    tone_curve = choose_tone_curve(description.tone_curve, [pair], optics)
+    tone_curve = choose_tone_curve(description.tone_curve, [pair])
     tile = fuse_pair(pair, optics, tone_curve, fuser)
     make_folder(out.parent)
     write_png(out, tile.pixels)
@@ -276,4 +326,24 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"{path}: cannot make the output folder: {error.strerror}"
+        raise SlideFileError(msg) from error
+
+
+def _check_picture_name(out: Path, pair: NamedPair) -> None:
+    if out.is_dir():
+        msg = f"{out}: is a folder; name a picture in it, such as {out / 'fused.png'}"
+        raise ConfigError(msg)
+    if out.suffix.lower() not in ("", ".png"):
+        msg = f"{out}: the picture is written as PNG; name it {out.with_suffix('.png')}"
+        raise ConfigError(msg)
+    if out.resolve() in (pair.minus.resolve(), pair.plus.resolve()):
+        msg = f"{out}: is one of the shots; choose another name for the picture"
+        raise ConfigError(msg)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"{path}: cannot replace it: {error.strerror}"
         raise SlideFileError(msg) from error

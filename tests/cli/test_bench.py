@@ -1,0 +1,59 @@
+"""`bifocus bench`: its rows, and parts that are none or fail."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bifocus import bench
+from tests.cli.commands import run_cli
+
+# Design, section 4.
+KEYS = {
+    *("name", "engine", "cpu_s", "wall_s", "peak_mb", "gmac", "ratio_to_tsva"),
+}
+
+
+def test_rows_have_the_keys_of_the_design() -> None:
+    outcome = run_cli("bench", "stitch", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = outcome.document["rows"]
+    assert len(rows) == 2
+    for row in rows:
+        assert set(row) >= KEYS
+        assert 0 < row["cpu_s"] < 10
+        assert 0 < row["wall_s"] < 20
+        assert row["peak_mb"] > 20
+
+
+def test_people_get_a_table_without_empty_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = bench.Row(name="fuse", engine="numpy", cpu_s=0.5, wall_s=0.6, peak_mb=99.0)
+    monkeypatch.setattr("bifocus.__main__.run_benchmarks", lambda _parts: [row])
+    outcome = run_cli("bench", "fuse")
+    assert outcome.out.startswith("benchmarks\n")
+    assert "peak_mb" in outcome.out
+    assert "gmac" not in outcome.out
+
+
+def test_the_fuser_is_timed_by_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "FRAME_SHAPE", (128, 160))
+    (row,) = bench.bench_fuse()
+    assert row.unit == "tile"
+    assert 0 < row.cpu_s < 10
+
+
+def test_an_unknown_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it ran"))
+    outcome = run_cli("bench", "fuse", "speed")
+    assert outcome.fails(2, "no benchmark 'speed'", "fuse, stitch, writer, loop")
+
+
+def test_a_part_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho out of memory >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(broken))
+    outcome = run_cli("bench", "writer")
+    assert outcome.fails(1, "benchmark 'writer' failed", "out of memory")
