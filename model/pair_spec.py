@@ -198,6 +198,11 @@ class PairMix:
 
 # The default: half of the instruments lie near the reference.
 TRAINING_MIX = PairMix()
+# The reference alone, mostly as the product stores it: a second store of these makes
+# the network best where its goals are stated, and keeps it safe elsewhere.
+REFERENCE_MIX = dataclasses.replace(
+    TRAINING_MIX, reference_share=1.0, srgb_share=0.15, jpeg_share=0.2
+)
 # Never trained on: higher condenser, more phase, larger aberrations, other relief.
 # Offsets are the paper's, the spacing is the product's.
 EVALUATION_COHERENT = PairMix(
@@ -236,6 +241,7 @@ EVALUATION_RELIEF = dataclasses.replace(
 )
 MIXES = {
     "training": TRAINING_MIX,
+    "reference": REFERENCE_MIX,
     "evaluation-coherent": EVALUATION_COHERENT,
     "evaluation-relief": EVALUATION_RELIEF,
 }

@@ -480,6 +480,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BifocusError as error:
         logger.error("%s", error)
         return error.exit_code
+    if int(os.environ.get("RANK", "0")) != 0:
+        return 0  # the first process has said it
     logger.info(
         "best %+.2f dB at step %d of %d: %s",
         result.best_db,
