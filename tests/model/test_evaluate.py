@@ -1,7 +1,7 @@
 """Evaluation: its numbers on a set made by hand, its files, its frozen pairs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,8 @@ from bifocus.model.evaluation_run import (
 )
 from bifocus.model.evaluation_set import (
     HELD_OUT,
+    JoinedPairs,
+    Texture,
     default_textures,
     folder_textures,
     frozen_set,
@@ -211,6 +213,23 @@ def test_the_page_of_results_regenerates_identically(tmp_path: Path) -> None:
     assert main([str(saved), str(page), "--check"]) == 0
     page.write_text("typed", encoding="utf-8")
     assert main([str(saved), str(page), "--check"]) == 1
+
+
+def test_the_grid_is_summed_up_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def small_grid(textures: Sequence[Texture], *, pairs_per_cell: int) -> JoinedPairs:
+        assert pairs_per_cell == 2
+        return grid_set(
+            textures, offsets_um=(0.0, 0.5), half_spacings_um=(0.5,), pairs_per_cell=1
+        )
+
+    monkeypatch.setattr("bifocus.model.evaluation_run.grid_set", small_grid)
+    request = replace(quick_request(), has_grid=True, pairs_per_condition=1)
+    document = run_evaluate(request)
+    assert len(document["grid"]) == 4  # two methods, two conditions
+    cells = document["grid"][0]["cells"]
+    assert [cell["offset_um"] for cell in cells] == [0.0, 0.5]
+    assert cells[1]["psnr_db"] > cells[0]["psnr_db"]  # the identity cell
+    assert "Grid, PSNR" in text_report(document)
 
 
 def test_compare_adds_costs(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from PIL import Image
 
 from bifocus.errors import ConfigError, ImageFileError
 from bifocus.focal_offset import PairOptics
+from bifocus.model.focal_stack import choose_planes, draw_offsets_um
 from bifocus.model.zstack_folder import (
     SkipLog,
     StackPairs,
-    choose_planes,
-    draw_offsets_um,
     find_zstacks,
     height_in_name_um,
     load_stack,
