@@ -88,7 +88,7 @@ def _differences(minus: UInt8Image, plus: UInt8Image) -> tuple[Float64, Float64]
     inner = slice(2 * _SIGMA_PX, -2 * _SIGMA_PX, _SIGMA_PX)  # beyond mirrored borders
     places = (inner, inner)
     bright = mean[places].ravel() > _LEAST_MEAN
-    nuisance = np.column_stack(
+    nuisance: Float64 = np.column_stack(
         [
             np.ones(int(bright.sum())),
             *(part[places].ravel()[bright] for part in (mean, down, across, curvature)),
