@@ -84,11 +84,11 @@ def _differences(minus: UInt8Image, plus: UInt8Image) -> tuple[Float64, Float64]
     second, second_variance = _local_moments(plus)
     mean = (first + second) / 2
     down, across = np.gradient(mean)
-    curvature = cv2.Laplacian(mean, cv2.CV_64F, ksize=3)
+    curvature = np.asarray(cv2.Laplacian(mean, cv2.CV_64F, ksize=3), np.float64)
     inner = slice(2 * _SIGMA_PX, -2 * _SIGMA_PX, _SIGMA_PX)  # beyond mirrored borders
     places = (inner, inner)
     bright = mean[places].ravel() > _LEAST_MEAN
-    nuisance: Float64 = np.column_stack(
+    nuisance = np.column_stack(
         [
             np.ones(int(bright.sum())),
             *(part[places].ravel()[bright] for part in (mean, down, across, curvature)),
