@@ -15,6 +15,7 @@ from torch import Tensor
 from bifocus.errors import ConfigError
 from bifocus.model.pair_spec import Imaging, PairSpec, pair_spec_from_json
 from bifocus.model.patch_store import IMAGE_NAMES, PatchStore, open_store
+from bifocus.model.train_config import TrainConfig
 
 Batch = dict[str, Tensor]
 
@@ -129,6 +130,38 @@ class PatchSet:
         ordered = ("plus", "minus") if patch.is_plus_sharper else ("minus", "plus")
         images["sharper"], images["other"] = (images[name] for name in ordered)
         return images
+
+
+def open_patch_sets(config: TrainConfig) -> tuple[PatchSet, PatchSet]:
+    """Open the patches for training and for validation; no slide is in both.
+
+    Raises
+    ------
+    ConfigError
+        If a store is missing or empty, crops do not fit, or slides are on both sides.
+    """
+    if config.validation_stores:
+        train = PatchSet(config.train_stores)
+        validation = PatchSet(config.validation_stores)
+        shared = train.slides & validation.slides
+        if shared:
+            msg = f"slides are in both training and validation: {sorted(shared)[:3]}"
+            raise ConfigError(msg)
+    else:
+        everything = PatchSet(config.train_stores)
+        slides = np.array(sorted(everything.slides))
+        np.random.default_rng(config.seed).shuffle(slides)
+        count = max(1, round(config.validation_share * slides.size))
+        if count >= slides.size:
+            msg = f"{slides.size} slides cannot be split into training and validation"
+            raise ConfigError(msg)
+        held = frozenset(slides[:count].tolist())
+        train = PatchSet(config.train_stores, drop_slides=held)
+        validation = PatchSet(config.train_stores, keep_slides=held)
+    if config.crop_px > train.smallest_px:
+        msg = f"crop_px {config.crop_px} exceeds the patches' {train.smallest_px} px"
+        raise ConfigError(msg)
+    return train, validation
 
 
 def _read_index(number: int, store: PatchStore) -> list[PatchIndex]:

@@ -19,8 +19,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,14 +39,16 @@ from bifocus.model.loss_curve import (
 )
 from bifocus.model.losses import Loss, make_loss
 from bifocus.model.network_registry import build_network
-from bifocus.model.patch_batches import Batch, PatchSet
+from bifocus.model.patch_batches import Batch, open_patch_sets
 from bifocus.model.train_config import TrainConfig, load_train_config
+from bifocus.model.training_schedule import compute_learning_rate, compute_n_steps
 from bifocus.model.training_state import (
     Progress,
     load_state,
     read_progress,
     save_state,
 )
+from bifocus.model.training_team import Team, open_team
 from bifocus.model.validation import ValidationScores, validate
 
 logger = logging.getLogger(__name__)
@@ -69,28 +69,6 @@ class TrainingResult:
     best_db: float
     best_step: int
     best_path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Team:
-    """One process among those that train together."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process writes files and decides."""
-        return self.rank == 0
-
-    def agree(self, value: float) -> float:
-        """Return the first process's value in every process."""
-        if self.size == 1:
-            return value
-        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(shared, src=0)
-        return float(shared.item())
 
 
 def run_training(config: TrainConfig, folder: Path) -> TrainingResult:
@@ -116,7 +94,7 @@ def run_training(config: TrainConfig, folder: Path) -> TrainingResult:
         If the loss is no longer finite, or a file cannot be written; the last good
         checkpoint is kept and named.
     """
-    with _open_team(config) as team:
+    with open_team(config.device) as team:
         trainer = Trainer(config, folder, team)
         return trainer.run()
 
@@ -134,7 +112,7 @@ class Trainer:
         self.train_set, self.validation_set = open_patch_sets(config)
         self.network = build_network(config.network, **config.overrides)
         # Channels last is what convolutions run fastest in, on CPU and GPU alike.
-        move_channels_last(self.network)
+        _lay_channels_last(self.network)
         self.network.to(team.device)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, betas=config.betas
@@ -375,95 +353,13 @@ class Trainer:
             raise EngineError(msg) from error
 
 
-def move_channels_last(network: nn.Module) -> None:
+def _lay_channels_last(network: nn.Module) -> None:
     """Lay the weights of the convolutions out channels last, in place."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(
                 memory_format=torch.channels_last
             )
-
-
-def compute_n_steps(config: TrainConfig, n_patches: int, n_processes: int) -> int:
-    """Return the steps that `steps` or `epochs` ask for; 0 if only time limits."""
-    limits = [] if config.steps is None else [config.steps]
-    if config.epochs is not None:
-        per_epoch = math.ceil(n_patches / (config.batch * n_processes))
-        limits.append(config.epochs * per_epoch)
-    return min(limits, default=0)
-
-
-def compute_learning_rate(config: TrainConfig, step: int, progress: float) -> float:
-    """Return the rate: linear warm-up, then half a cosine of `progress` 0..1."""
-    rate, lowest = config.learning_rate, config.lowest_learning_rate
-    if config.schedule == "cosine":
-        wave = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        rate = lowest + (rate - lowest) * wave
-    if step < config.warmup_steps:
-        rate *= (step + 1) / config.warmup_steps
-    return rate
-
-
-def open_patch_sets(config: TrainConfig) -> tuple[PatchSet, PatchSet]:
-    """Open the patches for training and for validation; no slide is in both.
-
-    Raises
-    ------
-    ConfigError
-        If a store is missing or empty, crops do not fit, or slides are on both sides.
-    """
-    if config.validation_stores:
-        train = PatchSet(config.train_stores)
-        validation = PatchSet(config.validation_stores)
-        shared = train.slides & validation.slides
-        if shared:
-            msg = f"slides are in both training and validation: {sorted(shared)[:3]}"
-            raise ConfigError(msg)
-    else:
-        everything = PatchSet(config.train_stores)
-        slides = np.array(sorted(everything.slides))
-        np.random.default_rng(config.seed).shuffle(slides)
-        count = max(1, round(config.validation_share * slides.size))
-        if count >= slides.size:
-            msg = f"{slides.size} slides cannot be split into training and validation"
-            raise ConfigError(msg)
-        held = frozenset(slides[:count].tolist())
-        train = PatchSet(config.train_stores, drop_slides=held)
-        validation = PatchSet(config.train_stores, keep_slides=held)
-    if config.crop_px > train.smallest_px:
-        msg = f"crop_px {config.crop_px} exceeds the patches' {train.smallest_px} px"
-        raise ConfigError(msg)
-    return train, validation
-
-
-@contextmanager
-def _open_team(config: TrainConfig) -> Iterator[Team]:
-    """Join the processes that torchrun started, if it did."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield Team(rank=0, size=1, device=_choose_device(config.device, 0))
-        return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = _choose_device(config.device, local)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend)
-    try:
-        rank = torch.distributed.get_rank()
-        yield Team(rank=rank, size=size, device=device)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def _choose_device(name: str, local_rank: int) -> torch.device:
-    if name == "auto":
-        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        msg = f"device '{name}' is unknown: {str(error).splitlines()[0]}"
-        raise ConfigError(msg) from error
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bifocus.model.fusion_network import FusionNetwork
-from bifocus.model.pair_spec import DEFOCUS_BINS_UM
+from bifocus.model.pair_mix import DEFOCUS_BINS_UM, REFERENCE_NA
 from bifocus.model.patch_batches import PatchIndex, PatchSet
 
 Float64 = npt.NDArray[np.float64]
@@ -128,8 +128,8 @@ def _summarise(
 
 
 def _scaled_defocus_um(patch: PatchIndex) -> float:
-    """Return the nearer shot's defocus as it would be at the reference NA 0.75."""
-    return patch.spec.nearer_defocus_um * (patch.spec.na / 0.75) ** 2
+    """Return the nearer shot's defocus as it would be at the reference NA."""
+    return patch.spec.nearer_defocus_um * (patch.spec.na / REFERENCE_NA) ** 2
 
 
 def _mean(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:

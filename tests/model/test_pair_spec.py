@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 from bifocus.errors import ConfigError
-from bifocus.model.pair_spec import (
+from bifocus.model.pair_mix import (
     EVALUATION_COHERENT,
     EVALUATION_RELIEF,
     TRAINING_MIX,
     PairMix,
+    draw_instrument,
+    draw_pair_spec,
+)
+from bifocus.model.pair_spec import (
     PairSpec,
     compute_layer_shares,
     compute_relief_um,
-    draw_instrument,
-    draw_pair_spec,
     pair_spec_from_json,
 )
 

@@ -14,16 +14,12 @@ from bifocus.model import train
 from bifocus.model.checkpoint import load_checkpoint
 from bifocus.model.loss_curve import read_records
 from bifocus.model.network_registry import build_network
-from bifocus.model.patch_batches import PatchSet
+from bifocus.model.patch_batches import PatchSet, open_patch_sets
 from bifocus.model.patch_store import StoreRequest, build_store
-from bifocus.model.train import (
-    Team,
-    Trainer,
-    compute_learning_rate,
-    compute_n_steps,
-    run_training,
-)
+from bifocus.model.train import Trainer, run_training
 from bifocus.model.train_config import TrainConfig, load_train_config
+from bifocus.model.training_schedule import compute_learning_rate, compute_n_steps
+from bifocus.model.training_team import Team
 from bifocus.model.validation import compute_psnr_db, validate
 from tests.model.tissue_folder import make_tissue_folder
 
@@ -198,14 +194,14 @@ def test_bfloat16_ends_in_float32(stores: tuple[Path, Path], tmp_path: Path) -> 
 
 def test_validation_split_by_slide(stores: tuple[Path, Path]) -> None:
     config = make_config(stores, validation_stores=[], validation_share=0.3)
-    training, held = train.open_patch_sets(config)
+    training, held = open_patch_sets(config)
     assert training.slides and held.slides
     assert not training.slides & held.slides
 
 
 def test_stores_that_share_slides_are_refused(stores: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match="both training and validation"):
-        train.open_patch_sets(make_config(stores, validation_stores=[stores[0]]))
+        open_patch_sets(make_config(stores, validation_stores=[stores[0]]))
 
 
 def test_validation_of_an_untrained_network_is_physics(
