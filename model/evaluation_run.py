@@ -27,6 +27,7 @@ from bifocus.model.evaluation_set import (
     frozen_set,
     grid_set,
 )
+from bifocus.model.evaluation_set import TILE_PX as SET_TILE_PX
 from bifocus.model.jiang import JIANG_OPTICS, JiangPart, jiang_pairs
 from bifocus.model.result_files import describe, save_results
 from bifocus.model.result_tables import make_tables
@@ -62,6 +63,8 @@ class EvaluationRequest:
         Add the grid over offset and half-spacing (slow; fast methods only).
     is_strict
         An unusable file is an error.
+    pairs_per_condition, tile_px
+        Of simulated pairs; other than the presets, it is no longer the frozen set.
     """
 
     models: Mapping[str, Method] = field(default_factory=dict)
@@ -74,6 +77,7 @@ class EvaluationRequest:
     has_grid: bool = False
     is_strict: bool = False
     pairs_per_condition: int | None = None
+    tile_px: int = SET_TILE_PX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +237,9 @@ def _source(request: EvaluationRequest) -> tuple[PairSource, dict[str, Any]]:
         textures, origin = folder_textures(request.data), f"pictures of {request.data}"
     count = request.pairs_per_condition
     count = count or (QUICK_PAIRS if request.is_quick else FULL_PAIRS)
-    return frozen_set(textures, count), {
-        "title": f"Frozen set {SET_VERSION}, {count} pairs per condition",
+    size = f"{request.tile_px} px"
+    return frozen_set(textures, count, request.tile_px), {
+        "title": f"Set {SET_VERSION}: {count} pairs of {size} per condition",
         "textures": origin,
         "conditions": describe_conditions(),
     }

@@ -72,7 +72,11 @@ def _no_real_slides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def quick_request(**models: Method) -> EvaluationRequest:
     return EvaluationRequest(
-        models=models, is_quick=True, has_baselines=False, pairs_per_condition=2
+        models=models,
+        is_quick=True,
+        has_baselines=False,
+        pairs_per_condition=2,
+        tile_px=96,
     )
 
 
