@@ -4,6 +4,8 @@ The command line calls `run_evaluate` and `run_compare`, prints what `text_repor
 returns, and adds nothing to the numbers.
 """
 
+import importlib.util
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +34,8 @@ from bifocus.model.jiang import JIANG_OPTICS, JiangPart, jiang_pairs
 from bifocus.model.result_files import describe, save_results
 from bifocus.model.result_tables import make_tables
 from bifocus.model.zstack_folder import SkipLog, StackPairs, find_zstacks
+
+logger = logging.getLogger(__name__)
 
 DataFormat = Literal["images", "zstack", "jiang"]
 
@@ -205,6 +209,10 @@ def _methods(request: EvaluationRequest) -> dict[str, Method]:
         for name, method in BASELINES.items()
         if request.has_baselines or name in always
     }
+    if importlib.util.find_spec("skimage") is None:
+        for name in [name for name in baselines if name.startswith("richardson-lucy")]:
+            logger.warning("%s is left out: scikit-image is not installed", name)
+            del baselines[name]
     clash = sorted(set(baselines) & set(request.models))
     if clash:
         msg = f"a model is named like a baseline: {', '.join(clash)}; rename it"
