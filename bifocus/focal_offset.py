@@ -206,29 +206,6 @@ def split_energy(
     return np.maximum(along, np.float32(_TINY)), across, norm
 
 
-def fit_contrast(pair: PairSpectra, optics: PairOptics, offsets: OffsetMap) -> float:
-    """Return how well the pair fits its optics: mean log(along / across), in nats.
-
-    Taken over the lower half of the frequencies at the offset of each block, weighted
-    by texture; larger is better. Only comparisons of the same pair mean something.
-    """
-    bins = radial_bins(pair.layout.block_px)
-    used = (np.arange(bins.count.size) >= 2) & (bins.frequency < 0.25)
-    count = np.where(used, bins.count, 0)
-    mean = pair.statistics / np.maximum(bins.count, 1)
-    grid_um = offset_grid_um(optics)
-    tables = transfer_tables(optics, pair.layout.block_px)
-    total = 0.0
-    weights = offsets.weight.ravel()
-    for block, offset_um in enumerate(offsets.local_um.ravel()):
-        nearest = int(np.abs(grid_um - offset_um).argmin())
-        h = tables[:, :, nearest].swapaxes(0, 1)
-        along, across, _ = split_energy(mean[:, block], h)
-        ratio = np.log(np.maximum(along, across) / across)
-        total += float(weights[block] * (ratio @ count).sum())
-    return total / max(float(weights.sum() * 3 * count.sum()), 1e-12)
-
-
 def _block_costs(pair: PairSpectra, optics: PairOptics) -> Float64:
     """Return J(d) of every block, shape (blocks, offsets)."""
     bins = radial_bins(pair.layout.block_px)

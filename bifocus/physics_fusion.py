@@ -83,8 +83,15 @@ class PhysicsResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPair:
-    """A pair whose focal offsets are known: all that fusion still needs."""
+    """A pair whose focal offsets are known: all that fusion still needs.
 
+    `shift_px` (down, right) is how far the plus shot must move to fit the minus; the
+    spectra have been moved already, onto the sharper shot's grid.
+    """
+
+    minus: UInt8Image
+    plus: UInt8Image
+    shift_px: tuple[float, float]
     spectra: PairSpectra
     optics: PairOptics
     offsets: OffsetMap
@@ -160,6 +167,9 @@ def measure_pair(
     fill_statistics(spectra)
     offsets = estimate_offset_map(spectra, optics)
     return MeasuredPair(
+        minus=minus,
+        plus=plus,
+        shift_px=shift_px,
         spectra=spectra,
         optics=optics,
         offsets=offsets,

@@ -59,6 +59,7 @@ class ScanResult:
     engine: str
     simulated: bool
     truth: TruthReport | None
+    untrusted_pairs: int
     half_spacing_um: float
 
 
@@ -245,6 +246,7 @@ class Scan:
             engine=self._fuser.engine if is_fused else "none",
             simulated=self._config.is_simulated,
             truth=truth,
+            untrusted_pairs=sum(not pair.is_trusted for pair in self._seams.pairs),
             half_spacing_um=self._meter.optics.half_spacing_um,
         )
 

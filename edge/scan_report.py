@@ -41,7 +41,11 @@ def compose_report(result: ScanResult) -> dict[str, Any]:
         "faults": [],
         "slide_px": list(result.slide_px),
         "seam_residual_px": _spread(list(result.placement.residual_px.values())),
-        "rejected_pairs": result.placement.n_rejected,
+        "seams": {
+            "used": len(result.placement.residual_px),
+            "untrusted": result.untrusted_pairs,
+            "rejected": result.placement.n_rejected,
+        },
     }
     if result.truth is not None:
         report["truth"] = asdict(result.truth)

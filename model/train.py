@@ -4,7 +4,7 @@ The output folder holds `state.safetensors` (to continue), `last.safetensors` an
 `best.safetensors` (checkpoints of the averaged weights), `log.jsonl` and `loss.png`.
 Run it with `bifocus train CONFIG`, or by itself:
 
-    python -m bifocus.model.train examples/train-fast.yaml --out runs/fast
+    python -m bifocus.model.train examples/training/fast.yaml --out runs/fast
     torchrun --nproc-per-node 4 -m bifocus.model.train CONFIG --out runs/base
 
 Under torchrun each process takes `batch` patches per step, gradients are averaged, and

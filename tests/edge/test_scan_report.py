@@ -92,6 +92,7 @@ def result(tmp_path: Path) -> ScanResult:
         engine="numpy",
         simulated=True,
         truth=TRUTH,
+        untrusted_pairs=1,
         half_spacing_um=0.75,
     )
 
@@ -104,7 +105,7 @@ def test_the_counts_are_those_of_the_journal(result: ScanResult) -> None:
     assert report["capture_s_per_tile"] == pytest.approx(1.0)
     assert report["fuse_s_per_tile"] == pytest.approx((0.1 + 0.3 + 0.4) / 3)
     assert report["seam_residual_px"] == {"median": 0.5, "max": 0.75}
-    assert report["rejected_pairs"] == 3
+    assert report["seams"] == {"used": 2, "untrusted": 1, "rejected": 3}
     assert report["truth"]["psnr_db"] == 38.0
 
 

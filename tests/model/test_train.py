@@ -236,13 +236,13 @@ def test_epochs_count_patches(stores: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("name", ["base", "fast", "paper"])
 def test_examples_are_valid_and_build_their_network(name: str) -> None:
-    config = load_train_config(EXAMPLES / f"train-{name}.yaml")
+    config = load_train_config(EXAMPLES / "training" / f"{name}.yaml")
     if name != "paper":  # 39 M parameters take a second to fill
         build_network(config.network, **config.overrides)
 
 
 def test_misspelt_keys_are_named(tmp_path: Path) -> None:
-    text = (EXAMPLES / "train-base.yaml").read_text()
+    text = (EXAMPLES / "training" / "base.yaml").read_text()
     path = tmp_path / "c.yaml"
     path.write_text(text.replace("warmup_steps", "warmup_step"))
     with pytest.raises(ConfigError, match="did you mean 'warmup_steps'"):
