@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from bifocus import __version__
 from bifocus.bench import PARTS, run_benchmarks
+from bifocus.cli_networks import networks
 from bifocus.cli_output import (
     err_console,
     out_console,
@@ -67,6 +68,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Two-shot virtual autofocus for slide scanners.",
 )
+app.add_typer(networks)
 
 InstrumentArgument = Annotated[
     Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")

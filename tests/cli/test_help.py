@@ -14,8 +14,14 @@ from bifocus import __version__
 from bifocus.edge.capture import Microscope
 from tests.cli.commands import run_cli, write_instrument
 
-COMMANDS = ("demo", "init", "plan", "calibrate", "scan", "fuse", "bench")
-REPORTING = ("demo", "plan", "calibrate", "scan", "fuse", "bench")
+COMMANDS = (
+    *("demo", "init", "plan", "calibrate", "scan", "fuse", "bench"),
+    *("train", "evaluate", "compare"),
+)
+REPORTING = (
+    *("demo", "plan", "calibrate", "scan", "fuse", "bench"),
+    *("evaluate", "compare"),
+)
 
 
 def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
