@@ -1,14 +1,16 @@
 """Fusers: from a pair to the in-focus tile. One Protocol, chosen by name.
 
-`physics` needs no weights and is always there; other engines register here as later
-releases bring them. A name that is not available is an error, never a quiet substitute.
+`physics` needs no weights and is always there; a network comes as an exported file. A
+name that is not available is an error, never a quiet substitute.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from bifocus.config import Optics
+from bifocus.edge.onnx_fuser import OnnxFuser
 from bifocus.errors import EngineError
 from bifocus.focal_offset import PairOptics
 from bifocus.physics_fusion import MeasuredPair, fuse_measured, measure_pair
@@ -76,7 +78,12 @@ class PairMeter:
 
 
 def choose_fuser(model: str = "auto") -> Fuser:
-    """Return the fuser of that name; `auto` is the best one present.
+    """Return the fuser of that name; `auto` is the best one shipped.
+
+    Parameters
+    ----------
+    model
+        `auto`, `physics`, or the path of an exported network (`.onnx`).
 
     Raises
     ------
@@ -85,5 +92,7 @@ def choose_fuser(model: str = "auto") -> Fuser:
     """
     if model in ("auto", "physics"):
         return PhysicsFuser()
-    msg = f"no model '{model}'; available: {', '.join(MODELS)}"
+    if model.endswith(".onnx"):
+        return OnnxFuser(Path(model))
+    msg = f"no model '{model}'; available: {', '.join(MODELS)}, or a file NAME.onnx"
     raise EngineError(msg)
