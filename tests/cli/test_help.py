@@ -112,7 +112,13 @@ def test_an_interrupt_stops_the_stage_and_keeps_the_shots(
     folder = tmp_path / "scan"
     command = [sys.executable, "-m", "bifocus", "scan", str(instrument)]
     command += ["-o", str(folder), "--profile", str(profile), "--strategy", "stack"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("2 of 6"):
