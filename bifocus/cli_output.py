@@ -147,7 +147,7 @@ def format_value(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.2f}" if abs(value) >= 100 else f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(map(format_value, value))
     return str(value)
