@@ -3,9 +3,7 @@
 Here calibration and the loop meet; neither knows of the other.
 """
 
-import contextlib
 import logging
-import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from bifocus.errors import ConfigError, SlideFileError
 from bifocus.hal.open_instrument import OpenInstrument, open_instrument
 from bifocus.hal.virtual_stage import VirtualStage
 from bifocus.records import InstrumentProfile
+from bifocus.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -153,15 +152,12 @@ def copy_whole(source: Path, target: Path) -> None:
     SlideFileError
         If the copy cannot be written.
     """
-    partial = target.with_name(target.name + ".partial")
     try:
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        content = source.read_bytes()
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        msg = f"{target}: cannot write it: {error.strerror}"
+        msg = f"{target}: cannot write it: {error.strerror}: {source}"
         raise SlideFileError(msg) from error
+    write_whole(target, content)
 
 
 def _open(instrument: InstrumentFile) -> AbstractContextManager[OpenInstrument]:

@@ -1,7 +1,5 @@
 """Write and read `profile.yaml`: what calibration learned, bound to one instrument."""
 
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,8 +8,9 @@ import yaml
 from pydantic import Field
 
 from bifocus.config import Finite, Model, NonNegative, parse_model
-from bifocus.errors import ConfigError
+from bifocus.errors import ConfigError, SlideFileError
 from bifocus.records import FlatField, InstrumentProfile, Measured
+from bifocus.whole_file import write_whole
 
 
 class _MeasuredModel(Model):
@@ -48,7 +47,7 @@ def write_profile(path: Path, profile: InstrumentProfile) -> None:
 
     Raises
     ------
-    ConfigError
+    SlideFileError
         If the folder cannot be written.
     """
     document = {"version": 1, **asdict(profile)}
@@ -59,21 +58,10 @@ def write_profile(path: Path, profile: InstrumentProfile) -> None:
     text += yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, text)
     except OSError as error:
-        msg = f"{path}: cannot write the profile: {error.strerror}"
-        raise ConfigError(msg) from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        msg = f"{path.parent}: cannot make the folder: {error.strerror}"
+        raise SlideFileError(msg) from error
+    write_whole(path, text)
 
 
 def read_profile(path: Path) -> InstrumentProfile:

@@ -7,8 +7,6 @@ and it prints. What came from files or users is escaped by the template engine.
 import base64
 import json
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +18,7 @@ import numpy as np
 
 from bifocus.edge import report_figures
 from bifocus.edge.report_records import ReportContents, TileRow
-from bifocus.errors import SlideFileError
+from bifocus.whole_file import write_whole
 
 # Up to this many tiles the table lies open; past it, it is folded on the screen.
 OPEN_TABLE_TILES = 40
@@ -51,7 +49,7 @@ def write_report(
         If the page cannot be written; an older page is left as it was.
     """
     path = scan / "report.html"
-    _write_atomic(path, render_report(report, contents))
+    write_whole(path, render_report(report, contents))
     return path
 
 
@@ -97,7 +95,7 @@ def write_json_atomic(path: Path, mapping: Mapping[str, Any]) -> None:
     """
     plain = _plain(mapping)
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
-    _write_atomic(path, text + "\n")
+    write_whole(path, text + "\n")
 
 
 def format_number(value: object, digits: int = 2) -> str:
@@ -200,27 +198,3 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-def _write_atomic(path: Path, text: str) -> None:
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w",
-            encoding="utf-8",
-            dir=path.parent,
-            prefix=f".{path.name}.",
-            delete=False,
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            # Renaming before the bytes are on disk could leave an empty file.
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # private by default, but a report is to be passed on
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        msg = f"{path}: cannot write: {error.strerror}; the older file, if any, is kept"
-        raise SlideFileError(msg) from error

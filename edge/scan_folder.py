@@ -9,8 +9,6 @@
            instrument.yaml  profile.yaml   as used
 """
 
-import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 
 from bifocus.errors import SlideFileError
 from bifocus.records import UInt8Image
+from bifocus.whole_file import write_whole
 
 # zlib level 1: lossless tiles at about a third of their size for 10 ms a megapixel.
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -95,30 +94,7 @@ def write_png(path: Path, pixels: UInt8Image, *, durable: bool = False) -> None:
     if not done:
         msg = f"{path}: the picture {pixels.shape} cannot be encoded as PNG"
         raise SlideFileError(msg)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(encoded.tobytes())
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        partial.replace(path)
-        if durable:
-            _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        msg = f"{path}: cannot write {encoded.size} bytes: {error.strerror}"
-        raise SlideFileError(msg) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the folder's list of names to the disk: a renamed file is one of them."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, encoded.tobytes(), is_durable=durable)
 
 
 def read_png(path: Path) -> UInt8Image:

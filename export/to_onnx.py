@@ -9,7 +9,6 @@ in ONNX Runtime before it is kept.
 import copy
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from bifocus.errors import ConfigError, EngineError
 from bifocus.model.fusion_network import MIN_SIDE_PX, FusionNetwork
 from bifocus.model.paper_blocks import fold_batch_norm
 from bifocus.model.receptive import receptive_radius
+from bifocus.whole_file import write_whole
 
 OUTPUT_NAME = "fused"
 PARITY_TOLERANCE = 1e-4  # of the range 0..1: a fortieth of an 8-bit level
@@ -118,7 +118,9 @@ def export_onnx(
             f"{name} in ONNX differs from torch by {difference:.2g} of 1, more than "
             f"{PARITY_TOLERANCE:.0g}: {path} was not written"
         )
-    _write_atomic(Path(path), content)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, content)
     return OnnxExport(path=Path(path), max_difference=difference, metadata=metadata)
 
 
@@ -209,14 +211,3 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _write_atomic(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise EngineError(f"cannot write {path}: {error}") from error

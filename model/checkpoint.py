@@ -9,7 +9,6 @@ disk leaves the last good one.
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from bifocus import __version__
 from bifocus.errors import BifocusError, ConfigError, EngineError
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.network_registry import build_network, network_config
+from bifocus.whole_file import write_whole
 
 FORMAT = "bifocus-checkpoint-1"
 
@@ -81,7 +81,9 @@ def save_checkpoint(
     ConfigError
         If name and config do not describe this network, or training is not JSON.
     EngineError
-        If a weight is not finite, or the file cannot be written.
+        If a weight is not finite.
+    SlideFileError
+        If the file cannot be written; an older one is kept.
     """
     described = network_config(name, **config)
     if described != network.config:
@@ -107,7 +109,9 @@ def save_checkpoint(
         raise ConfigError(
             f"{path}: training holds what JSON cannot: {error}"
         ) from error
-    _write_atomic(Path(path), save(tensors, {"bifocus": text}))
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, save(tensors, {"bifocus": text}))
 
 
 def load_checkpoint(path: Path | str) -> LoadedNetwork:
@@ -152,23 +156,6 @@ def _check_finite(tensors: dict[str, Tensor], path: Path | str) -> None:
             f"{path}: {len(bad)} of {len(tensors)} weights hold NaN or infinity, "
             f"first {bad[0]}; go back to the last good checkpoint"
         )
-
-
-def _write_atomic(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise EngineError(
-            f"cannot write {path} ({len(content) / 1e6:.1f} MB): {error}; "
-            "what was there is unchanged"
-        ) from error
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

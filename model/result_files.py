@@ -9,8 +9,6 @@ import csv
 import html
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from bifocus.errors import ConfigError, SlideFileError
 from bifocus.model.evaluate import FORMAT, REFERENCE, Example
 from bifocus.model.result_figures import draw_error_maps, draw_gains, draw_histograms
 from bifocus.model.result_tables import make_tables
+from bifocus.whole_file import write_whole
 
 # Methods drawn in figures: what fits a legend; the rest is in the tables.
 _DRAWN_FIRST = ("base", "fast", "large", "tsva", "unet", "physics", "wiener oracle")
@@ -46,9 +45,9 @@ def save_results(
         msg = f"{folder}: cannot make the folder: {error.strerror}"
         raise SlideFileError(msg) from error
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
-    write_text_atomic(folder / "results.json", text + "\n")
-    write_text_atomic(folder / "results.csv", render_csv(document))
-    write_text_atomic(folder / "results.html", render_html(document, examples))
+    write_whole(folder / "results.json", text + "\n")
+    write_whole(folder / "results.csv", render_csv(document))
+    write_whole(folder / "results.html", render_html(document, examples))
 
 
 def load_results(path: Path) -> dict[str, Any]:
@@ -133,36 +132,6 @@ def drawn_names(document: Mapping[str, Any]) -> list[str]:
     others = [name for name in _DRAWN_FIRST if name in models]
     others += [name for name in models if name not in (*others, REFERENCE)]
     return [REFERENCE, *others][:_MOST_DRAWN]
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises
-    ------
-    SlideFileError
-        If it cannot be written.
-    """
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w",
-            encoding="utf-8",
-            dir=path.parent,
-            prefix=f".{path.name}.",
-            delete=False,
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        msg = f"{path}: cannot write: {error.strerror}; the older file, if any, is kept"
-        raise SlideFileError(msg) from error
 
 
 def _image(kind: str, content: bytes) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bifocus.errors import BifocusError
-from bifocus.model.result_files import describe, load_results, write_text_atomic
+from bifocus.model.result_files import describe, load_results
 from bifocus.model.result_tables import make_tables
+from bifocus.whole_file import write_whole
 
 
 def render_page(document: Mapping[str, Any], saved_name: str) -> str:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             is_same = options.page.is_file() and page == options.page.read_text("utf-8")
             return 0 if is_same else 1
-        write_text_atomic(options.page, page)
+        write_whole(options.page, page)
     except BifocusError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

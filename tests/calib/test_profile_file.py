@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bifocus.calib.profile_file import check_identity, read_profile, write_profile
-from bifocus.errors import ConfigError
+from bifocus.errors import ConfigError, SlideFileError
 from bifocus.records import FlatField, InstrumentProfile, Measured
 
 PROFILE = InstrumentProfile(
@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_old_profile_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(SlideFileError, match="No space left"):
         write_profile(path, dataclasses.replace(PROFILE, focus_x_um=7.0))
     assert read_profile(path) == PROFILE
     assert [other.name for other in path.parent.iterdir()] == [path.name]

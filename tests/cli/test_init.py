@@ -1,7 +1,7 @@
 """`bifocus init`: a commented file that loads, and never over another."""
 
 import errno
-import shutil
+import os
 from pathlib import Path
 
 import pytest
@@ -43,11 +43,10 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_half(_source: Path, target: Path) -> None:
-        target.write_text("version: 1\nna")
-        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", write_half)
+    monkeypatch.setattr(os, "fsync", refuse)
     path = tmp_path / "scanner.yaml"
     assert run_cli("init", path).fails(1, str(path), "No space left on device")
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bifocus import __version__
-from bifocus.errors import ConfigError, EngineError
+from bifocus.errors import ConfigError, EngineError, SlideFileError
 from bifocus.model.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.network_registry import build_network
@@ -121,7 +121,7 @@ def test_a_failed_write_keeps_the_last_good_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(EngineError, match="No space left"):
+    with pytest.raises(SlideFileError, match="No space left"):
         save_checkpoint(path, network, name="base", config=SMALL, training={})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

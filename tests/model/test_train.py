@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bifocus.errors import ConfigError, EngineError
+from bifocus.errors import ConfigError, EngineError, SlideFileError
 from bifocus.model import train
 from bifocus.model.checkpoint import load_checkpoint
 from bifocus.model.loss_curve import read_records
@@ -154,7 +154,7 @@ def test_a_full_disk_keeps_the_last_state(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("bifocus.model.training_state.os.fsync", full)
-    with pytest.raises(EngineError, match="No space left"):
+    with pytest.raises(SlideFileError, match="No space left"):
         run_training(make_config(stores, steps=8), tmp_path)
     assert (tmp_path / "state.safetensors").read_bytes() == before
     assert not list(tmp_path.glob(".*part"))
