@@ -6,7 +6,6 @@ whole.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bifocus.errors import ConfigError, EngineError
+from bifocus.errors import ConfigError
+from bifocus.whole_file import write_whole
 
 FORMAT = "bifocus-training-1"
 
@@ -45,7 +45,7 @@ def save_state(
 
     Raises
     ------
-    EngineError
+    SlideFileError
         If the file cannot be written, for instance because the disk is full.
     """
     tensors = {f"network/{key}": value for key, value in network.state_dict().items()}
@@ -59,20 +59,7 @@ def save_state(
     }
     head = {"format": FORMAT, **asdict(progress)}
     content = save(stored, {"bifocus": json.dumps(head)})
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        msg = (
-            f"cannot write {path} ({len(content) / 1e6:.1f} MB): "
-            f"{error.strerror or error}; the last good state is unchanged"
-        )
-        raise EngineError(msg) from error
+    write_whole(path, content)
 
 
 def read_progress(path: Path) -> Progress:
