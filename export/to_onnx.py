@@ -190,7 +190,18 @@ def _to_graph(network: FusionNetwork, opset: int) -> onnx.ModelProto:
         )
     model: onnx.ModelProto = program.model_proto
     _name_output_sizes(model)
+    _forget_source(model)
     return model
+
+
+def _forget_source(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: they hold paths of this machine."""
+    graph = model.graph
+    nodes = [*graph.node, *(node for part in model.functions for node in part.node)]
+    tensors = [*graph.initializer, *graph.value_info, *graph.input, *graph.output]
+    for part in (model, graph, *model.functions, *nodes, *tensors):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
 
 
 def _name_output_sizes(model: onnx.ModelProto) -> None:

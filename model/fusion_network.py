@@ -6,6 +6,7 @@ there only, never on the left or above, keeps the sampling grid tied to pixel (0
 that tiles cut at multiples of `stride` see the grid of the whole picture.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Final
 
 import torch
@@ -20,7 +21,7 @@ IMAGE_NAMES: Final = ("sharper", "other", "minus", "plus", "physics")
 MIN_SIDE_PX: Final = 32  # below this, padding would be most of a 16-aligned image
 
 
-class FusionNetwork(nn.Module):
+class FusionNetwork(nn.Module, ABC):
     """A network from named images (B, 3, H, W) in 0..1 to one of that shape, unclamped.
 
     Attributes
@@ -49,9 +50,9 @@ class FusionNetwork(nn.Module):
         base = self.base_image(images)
         return fused if base is None else base + fused
 
+    @abstractmethod
     def compute(self, images: list[Tensor]) -> Tensor:
         """Return the output (B, 3, H, W) before the residual; H, W fit the stride."""
-        raise NotImplementedError
 
     def base_image(self, images: tuple[Tensor, ...]) -> Tensor | None:
         """Return the image to which the output of `compute` is added, if any."""

@@ -289,13 +289,17 @@ class Trainer:
     def _save_network(
         self, network: FusionNetwork, name: str, scores: ValidationScores | None
     ) -> None:
+        described = self.config.model_dump(mode="json")
+        # Networks are passed on: name the stores, not where they lay on this machine.
+        for key in ("train_stores", "validation_stores"):
+            described[key] = [path.name for path in getattr(self.config, key)]
         save_checkpoint(
             self.folder / name,
             network,
             name=self.config.network,
             config=self.config.overrides,
             training={
-                "config": self.config.model_dump(mode="json"),
+                "config": described,
                 "data_hashes": self.train_set.data_hashes,
                 "n_patches": len(self.train_set.patches),
                 "step": self.step,

@@ -115,3 +115,13 @@ def test_a_graph_that_disagrees_is_not_written(
         export_onnx(network, path, name="fast", halo_px=halo_px(network))
     assert path.read_bytes() == b"the last good file"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_holds_no_path_of_this_machine(tmp_path: Path) -> None:
+    network = _awake("fast")
+    path = tmp_path / "fast.onnx"
+    export_onnx(network, path, name="fast", halo_px=halo_px(network))
+    content = path.read_bytes()
+    for root in (Path(to_onnx.__file__).parents[1], Path(onnx.__file__).parents[1]):
+        assert str(root).encode() not in content
+    assert b".py" not in content
