@@ -71,7 +71,7 @@ def test_training_writes_everything(stores: tuple[Path, Path], tmp_path: Path) -
     result = run_training(make_config(stores), tmp_path)
     assert result.steps == 8
     loaded = load_checkpoint(result.best_path)
-    # Networks are passed on; where their patches lay is nobody's business.
+    # Networks are passed on: they name their stores, not where these lay.
     assert str(stores[0].parent) not in str(loaded.training)
     assert loaded.name == "base"
     assert loaded.training["step"] == result.best_step
