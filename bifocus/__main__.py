@@ -26,7 +26,7 @@ from bifocus.cli_output import (
     set_up_logging,
     show_progress,
 )
-from bifocus.config import parse_model
+from bifocus.config_model import parse_model
 from bifocus.demo import TEMPLATE, run_demo
 from bifocus.edge.estimate import estimate_scan
 from bifocus.edge.fusers import choose_fuser

@@ -4,28 +4,16 @@ Every number has a range and carries its unit in its name. Results of calibratio
 apart, in the profile (`bifocus.calib.profile_file`).
 """
 
-import difflib
-import types
-import typing
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from bifocus.camera_config import VirtualCameraConfig
+from bifocus.config_model import Finite, Model, NonNegative, Positive, parse_model
 from bifocus.errors import ConfigError
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Range_um = tuple[Finite, Finite]
-
-
-class Model(BaseModel):
-    """Frozen model that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from bifocus.stage_config import VirtualStageConfig
 
 
 class Optics(Model):
@@ -50,60 +38,6 @@ class Optics(Model):
             msg = f"na {self.na} must be below refractive_index {self.refractive_index}"
             raise ValueError(msg)
         return self
-
-
-class Mechanics(Model):
-    """The hidden truth of the virtual stage: what a real one does wrong."""
-
-    backlash_um: tuple[NonNegative, NonNegative, NonNegative] = (0.0, 0.0, 0.0)
-    repeatability_um: tuple[NonNegative, NonNegative, NonNegative] = (0.0, 0.0, 0.0)
-    ring_amplitude_um: NonNegative = 0.0
-    ring_frequency_hz: Positive = 20.0
-    ring_decay_s: Positive = 0.05
-    z_drift_um_per_hour: Finite = 0.0
-
-
-class VirtualStageConfig(Model):
-    """A simulated stage: its advertised numbers, its driver policy, its mechanics."""
-
-    kind: Literal["virtual"]
-    name: str = "virtual stage"
-    x_um: Range_um
-    y_um: Range_um
-    z_um: Range_um
-    speed_um_per_s: tuple[Positive, Positive, Positive]
-    acceleration_um_per_s2: tuple[Positive, Positive, Positive]
-    step_um: tuple[Positive, Positive, Positive]
-    command_s: NonNegative = 0.005
-    settle_s: NonNegative = 0.0
-    take_up_um: tuple[NonNegative, NonNegative, NonNegative] = (0.0, 0.0, 0.0)
-    mechanics: Mechanics = Mechanics()
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "VirtualStageConfig":
-        for axis in ("x_um", "y_um", "z_um"):
-            low, high = getattr(self, axis)
-            if not low < high:
-                msg = f"{axis}: the low end {low} must be below the high end {high}"
-                raise ValueError(msg)
-        return self
-
-
-class VirtualCameraConfig(Model):
-    """A simulated free-running colour camera."""
-
-    kind: Literal["virtual"]
-    name: str = "virtual camera"
-    width_px: Annotated[int, Field(ge=64, le=8192)]
-    height_px: Annotated[int, Field(ge=64, le=8192)]
-    exposure_s: Annotated[float, Field(gt=0, le=10)] = 0.01
-    frame_rate_hz: Annotated[float, Field(gt=0, le=1000)] = 30.0
-    transfer_s: NonNegative = 0.0
-    stale_frames: Annotated[int, Field(ge=0, le=16)] = 1
-    full_well_e: Annotated[float, Field(ge=100, le=1e7)] = 20000.0
-    read_noise_e: NonNegative = 8.0
-    white_level: Annotated[float, Field(gt=0.2, le=1.0)] = 0.92
-    falloff: Fraction = 0.0
 
 
 class VirtualSlide(Model):
@@ -206,58 +140,3 @@ def load_instrument(path: Path) -> Instrument:
         msg = f"{path}: not a YAML file: {' '.join(str(error).split())}"
         raise ConfigError(msg) from error
     return parse_model(Instrument, document, source=str(path))
-
-
-ModelT = typing.TypeVar("ModelT", bound=BaseModel)
-
-
-def parse_model(model: type[ModelT], document: object, *, source: str) -> ModelT:
-    """Check a parsed document against a model, with errors a person can act on.
-
-    Raises
-    ------
-    ConfigError
-        One line per problem, each naming `source` and the dotted key.
-    """
-    if not isinstance(document, dict):
-        msg = f"{source}: expected a mapping of keys, found {type(document).__name__}"
-        raise ConfigError(msg)
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        lines = [
-            f"{source}: {_describe(model, dict(problem))}" for problem in error.errors()
-        ]
-        raise ConfigError("\n".join(lines)) from error
-
-
-def _describe(model: type[BaseModel], problem: dict[str, typing.Any]) -> str:
-    keys = [str(key) for key in problem["loc"]]
-    dotted = ".".join(keys) or "(whole file)"
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, keys[:-1])
-        nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.0)
-        return f"unknown key '{dotted}'; did you mean '{nearest[0]}'?"
-    if problem["type"] == "missing":
-        return f"key '{dotted}' is missing"
-    return f"key '{dotted}': {problem['msg']}, got {problem['input']!r}"
-
-
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    for key in path:
-        if key not in model.model_fields:
-            break
-        inner = _inner_model(model.model_fields[key].annotation)
-        if inner is None:
-            break
-        model = inner
-    return list(model.model_fields)
-
-
-def _inner_model(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if isinstance(annotation, types.UnionType):
-        candidates = (_inner_model(item) for item in typing.get_args(annotation))
-        return next((found for found in candidates if found is not None), None)
-    return None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field
 
-from bifocus.config import Finite, Model, NonNegative, parse_model
+from bifocus.config_model import Finite, Model, NonNegative, parse_model
 from bifocus.errors import ConfigError, SlideFileError
 from bifocus.records import FlatField, InstrumentProfile, Measured
 from bifocus.whole_file import write_whole

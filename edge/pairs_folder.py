@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from bifocus.config import parse_model
+from bifocus.config_model import parse_model
 from bifocus.edge.fusers import Fuser
 from bifocus.edge.report import write_json_atomic
 from bifocus.edge.scan_folder import write_png

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bifocus.config import Mechanics
 from bifocus.hal.motion import TrapezoidalMove
 from bifocus.hal.take_up import Triple
 from bifocus.records import StagePosition
+from bifocus.stage_config import Mechanics
 
 _KEPT_LEGS = 512  # far more than a camera queue reaches back
 _RINGING_DECAYS = 12.0  # exp(-12) of the amplitude is nothing

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from bifocus.camera_config import VirtualCameraConfig
 from bifocus.clock import Clock
-from bifocus.config import VirtualCameraConfig
 from bifocus.errors import ConfigError, DeviceError, DeviceTimeoutError
 from bifocus.hal.defocus_render import DefocusRenderer
 from bifocus.hal.devices import CameraCapabilities

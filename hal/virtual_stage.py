@@ -10,13 +10,13 @@ import threading
 import numpy as np
 
 from bifocus.clock import Clock, VirtualClock
-from bifocus.config import VirtualStageConfig
 from bifocus.errors import DeviceError, OutOfTravelError
 from bifocus.hal.devices import StageCapabilities, StageLimits
 from bifocus.hal.glass_motion import GlassMotion
 from bifocus.hal.motion import TrapezoidalMove
 from bifocus.hal.take_up import NOT_ENGAGED, Triple, plan_approach
 from bifocus.records import MoveReceipt, StagePosition
+from bifocus.stage_config import VirtualStageConfig
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from bifocus.config import Model, Positive, parse_model
+from bifocus.config_model import Model, Positive, parse_model
 from bifocus.errors import ConfigError
 from bifocus.model.losses import LossName
 

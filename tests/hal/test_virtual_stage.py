@@ -3,10 +3,10 @@
 import pytest
 
 from bifocus.clock import FakeClock
-from bifocus.config import Mechanics, VirtualStageConfig
 from bifocus.errors import DeviceError
 from bifocus.hal.virtual_stage import VirtualStage
 from bifocus.records import StagePosition
+from bifocus.stage_config import Mechanics, VirtualStageConfig
 
 BACKLASH = {"backlash_um": (8.0, 8.0, 4.0)}
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from bifocus.config import Instrument, load_instrument, parse_model
+from bifocus.config import Instrument, load_instrument
+from bifocus.config_model import parse_model
 from bifocus.errors import ConfigError
 
 Document = dict[str, Any]
