@@ -8,7 +8,9 @@
     ├── ImageFileError       an input image is missing or unusable    (exit code 2)
     ├── DeviceError          the bench can fix: cable, power, camera  (exit code 1)
     │   ├── DeviceTimeoutError   a wait reached its deadline
-    │   └── ProtocolError        an answer that cannot be trusted
+    │   ├── LinkLostError        the cable is out, or the port is gone
+    │   ├── ProtocolError        an answer that cannot be trusted
+    │   └── ReferenceLostError   nobody knows where the stage is
     ├── CalibrationError     the measurement does not support a value (exit code 1)
     ├── BlankSlideError      there is no tissue where we looked       (exit code 1)
     ├── EngineError          a fuser is missing or does not fit       (exit code 1)
@@ -51,6 +53,14 @@ class DeviceTimeoutError(DeviceError):
 
 class ProtocolError(DeviceError):
     """An answer that does not fit the protocol; use DeviceTimeoutError for silence."""
+
+
+class LinkLostError(DeviceError):
+    """A device that cannot be reached any more; `position` or a move tries again."""
+
+
+class ReferenceLostError(DeviceError):
+    """A stage whose counts no longer tell its place: home it, or look at it."""
 
 
 class CalibrationError(BifocusError):
