@@ -20,14 +20,14 @@ Float64 = npt.NDArray[np.float64]
 Complex128 = npt.NDArray[np.complex128]
 
 # Pixels are averaged two by two first: the band below leaves nothing to lose.
-_BIN_PX = 2
+BIN_PX = 2
 # Only these frequencies (cycles per pixel) survive defocus with their sign unchanged
 # often enough to be trusted for alignment.
-_BAND_PER_PX = (0.008, 0.15)
+BAND_PER_PX = (0.008, 0.15)
 # A shift larger than this is not the same field any more.
-_LARGEST_SHIFT_PX = 12.0
+LARGEST_SHIFT_PX = 12.0
 # Share of the band's power that must agree on one shift; glass stays far below.
-_LEAST_AGREEMENT = 0.5
+LEAST_AGREEMENT = 0.5
 _PASSES = 3
 _NEWTON_STEPS = 20
 
@@ -47,8 +47,8 @@ def estimate_shift_px(minus: FloatImage, plus: FloatImage) -> tuple[float, float
     """
     first, second = _binned(minus), _binned(plus)
     rows, columns = _frequencies((first.shape[0], first.shape[1]))
-    radius = np.hypot(rows, columns) / _BIN_PX
-    band = (radius > _BAND_PER_PX[0]) & (radius < _BAND_PER_PX[1])
+    radius = np.hypot(rows, columns) / BIN_PX
+    band = (radius > BAND_PER_PX[0]) & (radius < BAND_PER_PX[1])
     turns = [grid[band] for grid in np.broadcast_arrays(rows, columns)]
     frequency = 2 * np.pi * np.stack(turns)
     shift: Float64 = np.zeros(2)
@@ -58,8 +58,8 @@ def estimate_shift_px(minus: FloatImage, plus: FloatImage) -> tuple[float, float
         if number == 0:
             shift = _coarse_peak(np.where(band, cross, 0), first.shape)
         shift, agreement = _refine(cross[band], frequency, shift)
-    shift = shift * _BIN_PX
-    if agreement < _LEAST_AGREEMENT or np.abs(shift).max() > _LARGEST_SHIFT_PX:
+    shift = shift * BIN_PX
+    if agreement < LEAST_AGREEMENT or np.abs(shift).max() > LARGEST_SHIFT_PX:
         return 0.0, 0.0
     return float(shift[0]), float(shift[1])
 
@@ -89,8 +89,8 @@ def align(pair: PairSpectra, shift_px: tuple[float, float], reference: int) -> N
 
 def _binned(image: FloatImage) -> Float64:
     gray = np.ascontiguousarray(image.mean(axis=2))
-    size = (gray.shape[1] // _BIN_PX, gray.shape[0] // _BIN_PX)
-    whole = gray[: size[1] * _BIN_PX, : size[0] * _BIN_PX]
+    size = (gray.shape[1] // BIN_PX, gray.shape[0] // BIN_PX)
+    whole = gray[: size[1] * BIN_PX, : size[0] * BIN_PX]
     return cv2.resize(whole, size, interpolation=cv2.INTER_AREA).astype(np.float64)
 
 

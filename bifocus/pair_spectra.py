@@ -178,9 +178,7 @@ def fill_statistics(pair: PairSpectra) -> None:
     high ones and bias the offset by a tenth of a micrometre.
     """
     bins = radial_bins(pair.layout.block_px)
-    hann = _raised_cosine(pair.layout.block_px // 2)
-    edge = np.concatenate([hann, hann[::-1]])
-    energy = float(np.square(_taper_window(pair.layout) * np.outer(edge, edge)).sum())
+    energy = statistics_energy(pair.layout)
     for number in range(pair.spectra.shape[1]):
         for colour in range(pair.spectra.shape[2]):
             minus = _hann_filtered(pair.spectra[0, number, colour])
@@ -246,7 +244,7 @@ def _total_fade(layout: BlockLayout, count: int) -> Float32:
     total = np.zeros(count * layout.hop_px + 2 * layout.margin_px, dtype=np.float32)
     for number in range(count):
         start = number * layout.hop_px
-        total[start : start + layout.block_px] += _fade_edge(layout)
+        total[start : start + layout.block_px] += fade_edge(layout)
     return total
 
 
@@ -278,20 +276,35 @@ def _raised_cosine(length: int) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def _taper_window(layout: BlockLayout) -> Float32:
+def statistics_energy(layout: BlockLayout) -> float:
+    """Return the energy of the window under which the statistics are taken."""
+    hann = _raised_cosine(layout.block_px // 2)
+    edge = np.concatenate([hann, hann[::-1]])
+    return float(np.square(_taper_window(layout) * np.outer(edge, edge)).sum())
+
+
+def taper_edge(layout: BlockLayout) -> npt.NDArray[np.float64]:
+    """Return the window that a block is transformed under, along one axis."""
     edge = np.ones(layout.block_px)
     rise = _raised_cosine(layout.taper_px)
     edge[: layout.taper_px], edge[-layout.taper_px :] = rise, rise[::-1]
+    return edge
+
+
+@lru_cache(maxsize=4)
+def _taper_window(layout: BlockLayout) -> Float32:
+    edge = taper_edge(layout)
     return np.outer(edge, edge).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
 def _fade_window(layout: BlockLayout) -> Float32:
-    return np.outer(_fade_edge(layout), _fade_edge(layout))
+    return np.outer(fade_edge(layout), fade_edge(layout))
 
 
 @lru_cache(maxsize=4)
-def _fade_edge(layout: BlockLayout) -> Float32:
+def fade_edge(layout: BlockLayout) -> Float32:
+    """Return how much a block counts in the result, along one axis: 0 on its rim."""
     edge = np.zeros(layout.block_px, dtype=np.float32)
     start, stop = layout.taper_px, layout.taper_px + layout.ramp_px
     rise = _raised_cosine(layout.ramp_px)
