@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from bifocus.camera_config import VirtualCameraConfig
 from bifocus.config_model import Finite, Model, NonNegative, Positive, parse_model
 from bifocus.errors import ConfigError
-from bifocus.stage_config import VirtualStageConfig
+from bifocus.stage_config import AnyStage
 
 
 class Optics(Model):
@@ -93,7 +93,7 @@ class Instrument(Model):
     seed: Annotated[int, Field(ge=0)] = 0
     clock: Literal["real", "virtual"] = "real"
     optics: Optics
-    stage: VirtualStageConfig
+    stage: AnyStage = Field(discriminator="kind")
     camera: VirtualCameraConfig
     virtual_slide: VirtualSlide | None = None
     scan: Scan = Scan()
@@ -109,7 +109,7 @@ class Instrument(Model):
     @property
     def is_simulated(self) -> bool:
         """Whether any device is virtual; stamped into every output."""
-        return "virtual" in (self.stage.kind, self.camera.kind)
+        return self.stage.is_simulated or self.camera.kind == "virtual"
 
 
 def load_instrument(path: Path) -> Instrument:

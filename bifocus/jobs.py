@@ -75,7 +75,9 @@ class InstrumentFile:
         if focus_um is None:
             focus_um = sum(config.stage.z_um) / 2
         plan = self.plan(region_um, focus_um)
-        stage = VirtualStage(config.stage, clock=VirtualClock(), seed=config.seed)
+        stage = VirtualStage(
+            config.stage.virtual_twin(), clock=VirtualClock(), seed=config.seed
+        )
         check_travel(plan.visits, stage.limits, config.scan.half_spacing_um)
         return plan
 

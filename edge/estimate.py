@@ -32,7 +32,7 @@ class Estimate:
 def estimate_scan(plan: ScanPlan, config: Instrument, strategy: str) -> Estimate:
     """Return shots, time and disk of a planned scan with one of the strategies."""
     clock = VirtualClock()
-    stage = VirtualStage(config.stage, clock=clock, seed=0)
+    stage = VirtualStage(config.stage.virtual_twin(), clock=clock, seed=0)
     first = plan.visits[0].target
     stage.move_to(first)
     start_s, shots = clock.monotonic_s(), 0

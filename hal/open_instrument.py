@@ -18,11 +18,11 @@ from bifocus.config import Instrument
 from bifocus.errors import ConfigError
 from bifocus.hal.defocus_render import DefocusRenderer
 from bifocus.hal.devices import Camera, Stage
+from bifocus.hal.open_stage import open_stage
 from bifocus.hal.sensor import Sensor
 from bifocus.hal.tissue_source import load_tissue
 from bifocus.hal.virtual_camera import VirtualCamera
 from bifocus.hal.virtual_slide import SlideTruth
-from bifocus.hal.virtual_stage import VirtualStage
 from bifocus.hal.virtual_truth import VirtualTruth
 
 
@@ -89,12 +89,15 @@ def _open_virtual(config: Instrument, base_dir: Path, clock: Clock) -> OpenInstr
         falloff=config.camera.falloff,
         tone_curve=optics.tone_curve,
     )
-    stage = VirtualStage(config.stage, clock=clock, seed=config.seed)
+    opened = open_stage(config.stage, clock=clock, seed=config.seed)
+    if opened.poses is None:
+        msg = f"instrument '{config.name}': a virtual camera cannot see a real stage"
+        raise ConfigError(msg)
     camera = VirtualCamera(
         config.camera,
         renderer=renderer,
         sensor=sensor,
-        poses=stage,
+        poses=opened.poses,
         clock=clock,
         seed=config.seed,
     )
@@ -103,8 +106,8 @@ def _open_virtual(config: Instrument, base_dir: Path, clock: Clock) -> OpenInstr
         renderer=renderer,
         sensor=sensor,
         tissue_description=tissue.description,
-        true_pose_at=stage.true_pose_at,
+        true_pose_at=opened.poses.true_pose_at,
     )
     return OpenInstrument(
-        stage=stage, camera=camera, clock=clock, config=config, truth=truth
+        stage=opened.stage, camera=camera, clock=clock, config=config, truth=truth
     )

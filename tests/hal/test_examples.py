@@ -67,7 +67,9 @@ def test_every_number_of_the_machine_has_its_source(path: Path) -> None:
 
 
 def test_mechanics_fit_the_policy(config: Instrument) -> None:
-    stage, mechanics = config.stage, config.stage.mechanics
+    stage = config.stage
+    assert stage.kind == "virtual"
+    mechanics = stage.mechanics
     for take_up, backlash in zip(stage.take_up_um, mechanics.backlash_um, strict=True):
         assert take_up > backlash
     settled = math.exp(-stage.settle_s / mechanics.ring_decay_s)
@@ -104,7 +106,7 @@ class BlankRenderer:
 def tile_time_s(config: Instrument, z_offsets_um: list[float]) -> float:
     """Mean time of a tile over two serpentine rows, every shot by the rules."""
     clock = VirtualClock()
-    stage = VirtualStage(config.stage, clock=clock, seed=1)
+    stage = VirtualStage(config.stage.virtual_twin(), clock=clock, seed=1)
     camera = VirtualCamera(
         config.camera,
         renderer=BlankRenderer(),  # type: ignore[arg-type]
