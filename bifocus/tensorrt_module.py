@@ -146,3 +146,8 @@ def parse_version(text: str) -> tuple[int, int]:
 def is_rtx(module: TensorRT) -> bool:
     """Tell TensorRT for RTX: it alone builds for GPUs that are not there."""
     return hasattr(module, "ComputeCapability")
+
+
+def full_name(module: TensorRT) -> str:
+    """Return flavour and version, as `tensorrt 10.3.0`."""
+    return f"{'tensorrt_rtx' if is_rtx(module) else 'tensorrt'} {module.__version__}"
