@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from bifocus.camera_config import VirtualCameraConfig
+from bifocus.camera_config import CameraConfig
 from bifocus.config_model import Finite, Model, NonNegative, Positive, parse_model
 from bifocus.errors import ConfigError
 from bifocus.stage_config import AnyStage
@@ -94,14 +94,14 @@ class Instrument(Model):
     clock: Literal["real", "virtual"] = "real"
     optics: Optics
     stage: AnyStage = Field(discriminator="kind")
-    camera: VirtualCameraConfig
+    camera: CameraConfig
     virtual_slide: VirtualSlide | None = None
     scan: Scan = Scan()
     calibration: Calibration = Calibration()
 
     @model_validator(mode="after")
     def _slide_for_virtual(self) -> "Instrument":
-        if self.camera.kind == "virtual" and self.virtual_slide is None:
+        if self.camera.is_simulated and self.virtual_slide is None:
             msg = "a virtual camera needs a `virtual_slide:` section to look at"
             raise ValueError(msg)
         return self
@@ -109,7 +109,7 @@ class Instrument(Model):
     @property
     def is_simulated(self) -> bool:
         """Whether any device is virtual; stamped into every output."""
-        return self.stage.is_simulated or self.camera.kind == "virtual"
+        return self.stage.is_simulated or self.camera.is_simulated
 
 
 def load_instrument(path: Path) -> Instrument:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bifocus.camera_config import VirtualCameraConfig
 from bifocus.clock import VirtualClock
 from bifocus.config import Instrument, load_instrument
 from bifocus.hal.open_instrument import open_instrument
@@ -105,6 +106,7 @@ class BlankRenderer:
 
 def tile_time_s(config: Instrument, z_offsets_um: list[float]) -> float:
     """Mean time of a tile over two serpentine rows, every shot by the rules."""
+    assert isinstance(config.camera, VirtualCameraConfig)
     clock = VirtualClock()
     stage = VirtualStage(config.stage.virtual_twin(), clock=clock, seed=1)
     camera = VirtualCamera(
