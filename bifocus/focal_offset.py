@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bifocus.errors import ConfigError
-from bifocus.optics import Objective, Pupil, compute_otf
+from bifocus.optics import Objective
 from bifocus.pair_spectra import PairSpectra, radial_bins
 from bifocus.records import FocalOffset
+from bifocus.transfer import INCOHERENT, Light, compute_transfer
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -53,14 +54,18 @@ _HALF_CONFIDENCE_NATS = 6.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairOptics:
-    """The optics of a pair, hashable so that its transfer tables can be cached."""
+    """The optics of a pair, hashable so that its transfer tables can be cached.
+
+    `light` is None where nobody has said or measured how the tissue is lit; the fusion
+    then reads it from the pair (`bifocus.light_choice`).
+    """
 
     na: float
     pixel_um: float
     half_spacing_um: float
     wavelengths_um: tuple[float, float, float] = (0.62, 0.53, 0.46)
     refractive_index: float = 1.0
-    pupil: Pupil = "paraxial"
+    light: Light | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that are no optics; `Objective` checks the rest."""
@@ -78,7 +83,6 @@ class PairOptics:
             na=self.na,
             wavelength_um=self.wavelengths_um[colour],
             refractive_index=self.refractive_index,
-            pupil=self.pupil,
         )
 
     @property
@@ -118,7 +122,7 @@ def ring_frequency_per_um(optics: PairOptics, block_px: int) -> Float64:
     return radial_bins(block_px).frequency.astype(np.float64) / optics.pixel_um
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def transfer_tables(optics: PairOptics, block_px: int) -> Float32:
     """Return h-(d) and h+(d) for every searched offset d.
 
@@ -129,14 +133,13 @@ def transfer_tables(optics: PairOptics, block_px: int) -> Float32:
     """
     frequency = ring_frequency_per_um(optics, block_px)
     offsets = offset_grid_um(optics)
+    light = optics.light or INCOHERENT
     table = np.empty((3, 2, offsets.size, frequency.size), dtype=np.float32)
     for colour in range(3):
         objective = optics.objective(colour)
-        for number, offset_um in enumerate(offsets):
-            z_um = optics.half_spacing_um - float(offset_um)
-            table[colour, 1, number] = compute_otf(objective, frequency, z_um)
-    # Without aberration h does not tell above from below: h-(d) = h+(-d).
-    table[:, 0] = table[:, 1, ::-1]
+        for shot, plane_um in enumerate((-1, 1)):
+            z_um = offsets - plane_um * optics.half_spacing_um
+            table[colour, shot] = compute_transfer(objective, light, frequency, z_um)
     table.setflags(write=False)
     return table
 
@@ -157,7 +160,7 @@ def estimate_offset_map(pair: PairSpectra, optics: PairOptics) -> OffsetMap:
         Blocks without texture follow the surface fitted through the others.
     """
     grid_um = offset_grid_um(optics)
-    cost = _block_costs(pair, optics) * (0.5 * _INDEPENDENT_SHARE)
+    cost = offset_costs(pair.statistics, optics, pair.layout.block_px)
     depth = np.median(cost, axis=1) - cost.min(axis=1)
     depth = np.maximum(depth - _BLANK_NATS, 0.0)
     weight = depth / (depth + _HALF_CONFIDENCE_NATS)
@@ -206,19 +209,32 @@ def split_energy(
     return np.maximum(along, np.float32(_TINY)), across, norm
 
 
-def _block_costs(pair: PairSpectra, optics: PairOptics) -> Float64:
-    """Return J(d) of every block, shape (blocks, offsets)."""
-    bins = radial_bins(pair.layout.block_px)
-    tables = transfer_tables(optics, pair.layout.block_px)
+def offset_costs(
+    statistics: Float32, optics: PairOptics, block_px: int, *, every: int = 1
+) -> Float64:
+    """Return J(d) of every block in nats, shape (blocks, offsets).
+
+    Parameters
+    ----------
+    statistics
+        Radial sums of some blocks of `PairSpectra`, shape (3, blocks, colours, bins).
+    optics
+        The optics to try.
+    block_px
+        Side of the blocks.
+    every
+        Takes only every so many offsets of the grid.
+    """
+    bins = radial_bins(block_px)
+    tables = transfer_tables(optics, block_px)[:, :, ::every].transpose(1, 0, 2, 3)
     used = (bins.count > 0) & (np.arange(bins.count.size) >= 2)
-    count = np.where(used, bins.count, 0)
-    mean = pair.statistics / np.maximum(bins.count, 1)
-    n_blocks = mean.shape[1]
-    cost = np.zeros((n_blocks, tables.shape[2]))
-    for block in range(n_blocks):
-        statistics = mean[:, block, :, None, :]
-        along, across, _ = split_energy(statistics, tables.transpose(1, 0, 2, 3))
-        both = (statistics[0] + statistics[1]) / 2 + np.float32(_TINY)
+    count = np.where(used, bins.count, 0) * np.float32(0.5 * _INDEPENDENT_SHARE)
+    mean = statistics / np.maximum(bins.count, 1)
+    cost = np.zeros((mean.shape[1], tables.shape[2]))
+    for block in range(mean.shape[1]):
+        minus, plus, cross = mean[:, block, :, None, :]
+        along, across, _ = split_energy(np.stack([minus, plus, cross]), tables)
+        both = (minus + plus) / 2 + np.float32(_TINY)
         # S cannot be negative: where more energy lies across, the fit is S = 0.
         fit = np.where(along > across, np.log(along * across), 2 * np.log(both))
         cost[block] = np.einsum("cdb,b->d", fit, count)

@@ -14,6 +14,7 @@ gives way to it entirely where that shot already is in focus. All of it is linea
 the two shots, so a block costs two gain profiles and one inverse FFT per colour.
 """
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +33,7 @@ from bifocus.focal_offset import (
     split_energy,
     transfer_tables,
 )
-from bifocus.optics import otf_radial
+from bifocus.light_choice import choose_light, light_evidence
 from bifocus.pair_alignment import align, estimate_shift_px
 from bifocus.pair_spectra import (
     PairSpectra,
@@ -45,6 +46,7 @@ from bifocus.pair_spectra import (
 from bifocus.records import FloatImage, FocalOffset, UInt8Image
 from bifocus.sharpness import is_plus_sharper
 from bifocus.tone import ToneCurve, decode, encode
+from bifocus.transfer import INCOHERENT, compute_transfer
 
 Float32 = npt.NDArray[np.float32]
 
@@ -64,7 +66,7 @@ _OFFSET_DOUBT_UNITS = 0.15
 _SCATTER = 1.3
 # |defocus| of the nearer shot, in units of lambda / NA^2, up to which that shot is
 # returned as it is, and from which the mix applies in full.
-_IN_FOCUS_UNITS = (0.04, 0.12)
+_IN_FOCUS_UNITS = (0.02, 0.06)
 # Quantisation to 8 bits adds 1/12 of a squared level.
 _QUANTISATION_POWER = 1 / 12 / 255**2
 
@@ -85,8 +87,9 @@ class PhysicsResult:
 class MeasuredPair:
     """A pair whose focal offsets are known: all that fusion still needs.
 
-    `shift_px` (down, right) is how far the plus shot must move to fit the minus; the
-    spectra have been moved already, onto the sharper shot's grid.
+    `optics` holds the light, told or read from the pair. `shift_px` (down, right) is
+    how far the plus shot must move to fit the minus; the spectra have been moved
+    already, onto the sharper shot's grid.
     """
 
     minus: UInt8Image
@@ -165,6 +168,10 @@ def measure_pair(
     spectra = compute_spectra(first, second)
     align(spectra, shift_px, reference=int(plus_is_sharper))
     fill_statistics(spectra)
+    if optics.light is None:
+        evidence = light_evidence(spectra)
+        light = choose_light([evidence], optics, spectra.layout.block_px)
+        optics = dataclasses.replace(optics, light=light)
     offsets = estimate_offset_map(spectra, optics)
     return MeasuredPair(
         minus=minus,
@@ -278,11 +285,15 @@ def _tables_at(optics: PairOptics, block_px: int, offset_um: float) -> Float32:
     return np.concatenate([h, slope, _focus_table(optics, block_px)[None]])
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _focus_table(optics: PairOptics, block_px: int) -> Float32:
     frequency = ring_frequency_per_um(optics, block_px)
-    rows = [otf_radial(optics.objective(colour), frequency, 0.0) for colour in range(3)]
-    return np.stack(rows).astype(np.float32)
+    light = optics.light or INCOHERENT
+    rows = [
+        compute_transfer(optics.objective(colour), light, frequency, np.zeros(1))[0]
+        for colour in range(3)
+    ]
+    return np.stack(rows)
 
 
 def _smooth(values: Float32) -> Float32:

@@ -16,7 +16,7 @@ from bifocus.blank_field import is_blank_field
 from bifocus.config import Scan
 from bifocus.edge.capture import Microscope
 from bifocus.edge.focus_tracking import FocusTracker
-from bifocus.edge.fusers import PairMeter
+from bifocus.edge.pair_meter import PairMeter
 from bifocus.focus_curve import LEAST_PROMINENCE, LEAST_TEXTURE, fit_focus
 from bifocus.illumination import FlatFieldCorrection
 from bifocus.physics_fusion import MeasuredPair

@@ -137,7 +137,7 @@ class FirmwareAxes:
         """
         speed = speed_um_per_s or self.facts.speed_um_per_s
         acceleration = acceleration_um_per_s2 or self.facts.acceleration_um_per_s2
-        start_s = max(start_s, self.busy_until_s())
+        start_s = max(start_s, self.rest_from_s())
         from_um = self._counted.motor_um(start_s)
         x, y, z = (
             zero + step * count - at
@@ -166,7 +166,7 @@ class FirmwareAxes:
 
         The count runs on as it would; the caller gives the place its number.
         """
-        start_s = max(start_s, self.busy_until_s())
+        start_s = max(start_s, self.rest_from_s())
         at_um = self._real.motor_um(start_s)
         x, y, z = (to - at for to, at in zip(switch_um, at_um, strict=True))
         laws = _separate(

@@ -140,8 +140,11 @@ class VirtualBoard(ABC):
     def next_event_s(self) -> float:
         """Return when a reply or an event is due; infinity for never."""
         reply_s = self._outbox[0][0] if self._outbox else math.inf
-        event_s = self._agenda[0][0] if self._agenda else math.inf
-        return min(reply_s, event_s)
+        return min(reply_s, self.next_action_s())
+
+    def next_action_s(self) -> float:
+        """Return when the board will do something by itself; infinity for never."""
+        return self._agenda[0][0] if self._agenda else math.inf
 
     def advance(self, now_s: float) -> None:
         """Let everything happen that is due, in order."""

@@ -6,7 +6,7 @@ from bifocus.blank_field import LEAST_CONTRAST, coarse_contrast, is_blank_field
 from bifocus.config import Instrument
 from bifocus.edge.capture import Microscope
 from bifocus.edge.focus_tracking import FocusTracker
-from bifocus.edge.fusers import PairMeter
+from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.strategies import FocusMap, Stack, TwoShot
 from bifocus.hal.open_instrument import OpenInstrument
 from bifocus.illumination import FlatFieldCorrection
