@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the work failed, 2 bad usage, input or configuration.
 """
 
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,10 +27,11 @@ from bifocus.cli_output import (
     set_up_logging,
     show_progress,
 )
+from bifocus.config import EngineName
 from bifocus.config_model import parse_model
 from bifocus.demo import TEMPLATE, run_demo
+from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.estimate import estimate_scan
-from bifocus.edge.fusers import choose_fuser
 from bifocus.edge.pairs_folder import (
     NamedPair,
     PairsDescription,
@@ -86,6 +88,16 @@ JsonOption = Annotated[
 ]
 ModelOption = Annotated[
     str, typer.Option("--model", help="Fusion model; auto is the best one present.")
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Model server of --engine server (gRPC)."),
+]
+EngineOption = Annotated[
+    EngineName | None,
+    typer.Option(
+        "--engine", help="What runs a network; default: scan.engine, which is auto."
+    ),
 ]
 StrategyOption = Annotated[
     Literal["two-shot", "stack", "focus-map"],
@@ -259,6 +271,7 @@ def scan(
         typer.Option(help="profile.yaml; without it, calibration runs first."),
     ] = None,
     model: ModelOption = "auto",
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Scan a region into a pyramidal slide with its report."""
@@ -270,6 +283,7 @@ def scan(
             region_um=file.region_um(region),
             strategy=strategy,
             model=model,
+            engine=engine,
             profile=profile,
             progress=progress,
         )
@@ -296,6 +310,8 @@ def fuse(
         typer.Option(help="Folder of NAME_a.png, NAME_b.png and pairs.json."),
     ] = None,
     model: ModelOption = "auto",
+    engine: Annotated[EngineName, typer.Option(help="What runs a network.")] = "auto",
+    server: ServerOption = None,
     na: Annotated[float, typer.Option(help="Numerical aperture.")] = 0.75,
     pixel_um: Annotated[float, typer.Option(help="Pixel on the glass, um.")] = 0.25,
     half_spacing_um: Annotated[float, typer.Option(help="dD in um.")] = 0.75,
@@ -312,9 +328,12 @@ def fuse(
     if (pairs is None) == (not shots):
         msg = "give two pictures A B, or --pairs DIR"
         raise ConfigError(msg)
-    fuser = choose_fuser(model)
+    wish = EngineWish(engine=engine, server=server)
     if pairs is not None:
-        with show_progress("pairs") as progress:
+        with (
+            closing(choose_fuser(model, wish)) as fuser,
+            show_progress("pairs") as progress,
+        ):
             report = fuse_folder(pairs, out, fuser, progress)
         summary = f"fused {len(report['pairs'])} pairs into {out}"
     else:
@@ -334,7 +353,8 @@ def fuse(
             highlight=False,
         )
         pair = NamedPair(name=out.stem, minus=shots[0], plus=shots[1])
-        report = fuse_files(pair, out, description, fuser)
+        with closing(choose_fuser(model, wish)) as fuser:
+            report = fuse_files(pair, out, description, fuser)
         summary = (
             f"fused into {out}; best focus at F {report['offset_um']:+.2f} um, "
             f"quality {report['quality']:.2f}"

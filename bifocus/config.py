@@ -63,6 +63,9 @@ class VirtualSlide(Model):
     beyond: Literal["glass", "mirror"] = "glass"
 
 
+EngineName = Literal["auto", "physics", "onnxruntime", "openvino", "tensorrt", "server"]
+
+
 class Scan(Model):
     """What a scan does when the command line does not say otherwise."""
 
@@ -73,6 +76,10 @@ class Scan(Model):
     stack_step_um: Annotated[float, Field(gt=0, le=20)] = 0.5
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
     jpeg_subsampling: Literal["420", "444"] = "444"
+    engine: EngineName = "auto"
+    on_engine_failure: Literal["stop", "next"] = "stop"
+    server: Annotated[str, Field(pattern=r"^[\w.:\[\]-]+:\d+$")] | None = None
+    server_deadline_s: Annotated[float, Field(ge=0.01, le=600)] = 10.0
 
 
 class Calibration(Model):

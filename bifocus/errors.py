@@ -14,6 +14,7 @@
     ├── CalibrationError     the measurement does not support a value (exit code 1)
     ├── BlankSlideError      there is no tissue where we looked       (exit code 1)
     ├── EngineError          a fuser is missing or does not fit       (exit code 1)
+    │   └── EngineLostError  an engine that worked, and works no more
     └── SlideFileError       the output cannot be written or read     (exit code 1)
 
 The text of each says what, where, the value measured, the value expected and the
@@ -73,6 +74,10 @@ class BlankSlideError(BifocusError):
 
 class EngineError(BifocusError):
     """A fuser or engine that is missing, does not match, or failed."""
+
+
+class EngineLostError(EngineError):
+    """An engine that fails at work: memory, GPU or server are gone; another may do."""
 
 
 class SlideFileError(BifocusError):

@@ -4,15 +4,15 @@ Here calibration and the loop meet; neither knows of the other.
 """
 
 import logging
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from bifocus.calib.calibrate import calibrate, read_identity
 from bifocus.calib.profile_file import check_identity, read_profile, write_profile
 from bifocus.clock import VirtualClock
-from bifocus.config import Instrument, load_instrument
-from bifocus.edge.fusers import choose_fuser
+from bifocus.config import EngineName, Instrument, load_instrument
+from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.plan import Region, ScanPlan, check_travel, plan_scan
 from bifocus.edge.scan import Progress, Scan, ScanResult
 from bifocus.edge.scan_folder import ScanFolder
@@ -108,10 +108,13 @@ def scan_instrument(
     region_um: Region,
     strategy: str = "two-shot",
     model: str = "auto",
+    engine: EngineName | None = None,
     profile: Path | InstrumentProfile | None = None,
     progress: Progress | None = None,
 ) -> ScanResult:
     """Scan a region into the folder `out`; calibrate first where no profile is given.
+
+    Without `engine`, the file's `scan.engine` counts.
 
     Raises
     ------
@@ -120,30 +123,31 @@ def scan_instrument(
         hardware.
     """
     instrument.plan_dry(region_um)
-    fuser = choose_fuser(model)
-    folder = ScanFolder(out)
-    if folder.journal.exists():
-        msg = f"{out}: holds a scan already; choose another folder"
-        raise SlideFileError(msg)
-    known = read_profile(profile) if isinstance(profile, Path) else profile
-    _check_writable(out)
-    with _open(instrument) as devices:
-        used = _profile_for(devices, known, region_um)
-        # Before the first tile: a scan that is cut short needs them as much.
-        write_profile(folder.profile, used)
-        copy_whole(instrument.path, folder.instrument)
-        return Scan(
-            stage=devices.stage,
-            camera=devices.camera,
-            clock=devices.clock,
-            config=instrument.config,
-            profile=used,
-            plan=instrument.plan(region_um, used.focus_um.value),
-            folder=folder,
-            fuser=fuser,
-            strategy=strategy,
-            truth=devices.truth,
-        ).run(progress)
+    wish = EngineWish.of(instrument.config.scan, engine)
+    with closing(choose_fuser(model, wish)) as fuser:
+        folder = ScanFolder(out)
+        if folder.journal.exists():
+            msg = f"{out}: holds a scan already; choose another folder"
+            raise SlideFileError(msg)
+        known = read_profile(profile) if isinstance(profile, Path) else profile
+        _check_writable(out)
+        with _open(instrument) as devices:
+            used = _profile_for(devices, known, region_um)
+            # Before the first tile: a scan that is cut short needs them as much.
+            write_profile(folder.profile, used)
+            copy_whole(instrument.path, folder.instrument)
+            return Scan(
+                stage=devices.stage,
+                camera=devices.camera,
+                clock=devices.clock,
+                config=instrument.config,
+                profile=used,
+                plan=instrument.plan(region_um, used.focus_um.value),
+                folder=folder,
+                fuser=fuser,
+                strategy=strategy,
+                truth=devices.truth,
+            ).run(progress)
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -1,20 +1,20 @@
-"""Fusers: from a pair to the in-focus tile. One Protocol, chosen by name.
+"""Fusers: from a pair to the in-focus tile. One Protocol.
 
-`physics` needs no weights and is always there; a network comes as an exported file. A
-name that is not available is an error, never a quiet substitute.
+`physics`, here, needs no weights and is always there; a network comes as an exported
+file (`bifocus.edge.network_fuser`). `bifocus.edge.engine_choice` chooses among them.
 """
 
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bifocus.edge.onnx_fuser import OnnxFuser
-from bifocus.errors import EngineError
-from bifocus.physics_fusion import MeasuredPair, fuse_measured
-from bifocus.records import FusedTile
+from bifocus.config import Optics
+from bifocus.focal_offset import PairOptics
+from bifocus.physics_fusion import MeasuredPair, fuse_measured, measure_pair
+from bifocus.records import FusedTile, UInt8Image
 
-MODELS = ("physics",)
+if TYPE_CHECKING:
+    from bifocus.tone import ToneCurve
 
 
 class Fuser(Protocol):
@@ -30,8 +30,21 @@ class Fuser(Protocol):
         """What computes it."""
         ...
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What went wrong and was mended on the way, one sentence each."""
+        ...
+
+    def check_optics(self, optics: PairOptics) -> None:
+        """Raise `EngineError` now if pairs of such optics would be refused."""
+        ...
+
     def fuse(self, measured: MeasuredPair) -> FusedTile:
         """Return the tile on the pixel grid of the sharper shot."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; may be called twice."""
         ...
 
 
@@ -40,6 +53,13 @@ class PhysicsFuser:
 
     model = "physics"
     engine = f"numpy {np.__version__}"
+    faults: tuple[str, ...] = ()
+
+    def check_optics(self, optics: PairOptics) -> None:
+        """Accept any optics: the filter is made from them."""
+
+    def close(self) -> None:
+        """Hold nothing."""
 
     def fuse(self, measured: MeasuredPair) -> FusedTile:
         """Return the tile; see `bifocus.physics_fusion.fuse_two_shots`."""
@@ -53,22 +73,20 @@ class PhysicsFuser:
         )
 
 
-def choose_fuser(model: str = "auto") -> Fuser:
-    """Return the fuser of that name; `auto` is the best one shipped.
+class PairMeter:
+    """Measures pairs with one instrument's optics."""
 
-    Parameters
-    ----------
-    model
-        `auto`, `physics`, or the path of an exported network (`.onnx`).
+    def __init__(self, optics: Optics, half_spacing_um: float) -> None:
+        self.tone_curve: ToneCurve = optics.tone_curve
+        self.optics = PairOptics(
+            na=optics.na,
+            pixel_um=optics.pixel_um,
+            half_spacing_um=half_spacing_um,
+            wavelengths_um=optics.wavelengths_um,
+            refractive_index=optics.refractive_index,
+            pupil=optics.pupil,
+        )
 
-    Raises
-    ------
-    EngineError
-        If there is no such model, naming those that there are.
-    """
-    if model in ("auto", "physics"):
-        return PhysicsFuser()
-    if model.endswith(".onnx"):
-        return OnnxFuser(Path(model))
-    msg = f"no model '{model}'; available: {', '.join(MODELS)}, or a file NAME.onnx"
-    raise EngineError(msg)
+    def measure(self, minus: UInt8Image, plus: UInt8Image) -> MeasuredPair:
+        """Return the pair's spectra and focal offsets."""
+        return measure_pair(minus, plus, self.optics, tone_curve=self.tone_curve)

@@ -1,120 +1,248 @@
-"""Fusion by an exported network, run by ONNX Runtime on the CPU.
+"""An exported network in ONNX Runtime on the CPU.
 
-The file says of itself which images it takes, in which order, and how far it sees
-(`bifocus.export.to_onnx`). Whole tiles are computed at once, so no seam can show.
+Threads do not spin, since idle ones would take the cores from the capture: in a paced
+loop spinning costs four times the CPU time. Inputs and output are bound once for each
+window size, so that a tile allocates nothing.
 """
 
-import time
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 
-from bifocus.errors import EngineError
-from bifocus.physics_fusion import MeasuredPair, fuse_measured
-from bifocus.records import FloatImage, FusedTile, UInt8Image
+from bifocus.edge.network_inputs import NetworkForm, check_tensors, read_form
+from bifocus.engine_manifest import (
+    TensorSpec,
+    check_verified,
+    load_manifest,
+    manifest_path,
+    read_checked,
+)
+from bifocus.errors import EngineError, EngineLostError
+from bifocus.records import UInt8Image
 
-_INPUTS = ("minus", "plus", "physics", "sharper", "other")
+_DTYPES: dict[str, Literal["uint8", "float32"]] = {
+    "tensor(uint8)": "uint8",
+    "tensor(float)": "float32",
+}
 
 
-class OnnxFuser:
+class OnnxEngine:
     """A network from one `.onnx` file; one thread at a time.
+
+    Parameters
+    ----------
+    path
+        The file; its manifest lies beside it.
+    threads
+        Of ONNX Runtime; by default all cores of this process but one, which is the
+        capture's.
 
     Raises
     ------
     EngineError
-        When made: if onnxruntime is not installed, or the file is missing, damaged, or
-        asks for images that a pair does not have.
+        If onnxruntime is not installed, or the file is missing, damaged, changed,
+        unverified, or takes what a pair does not have.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            msg = f"{path}: needs onnxruntime; pip install onnxruntime, or take "
-            raise EngineError(msg + "--model physics") from error
-        if not path.is_file():
-            msg = f"{path}: no such network; take --model physics"
-            raise EngineError(msg)
-        options = onnxruntime.SessionOptions()
-        # Idle threads that spin would take the cores from the capture.
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        runtime = _import_runtime(path)
+        content, form = _read(path)
+        threads = threads or count_threads()
+        options = runtime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+            self._session: Any = runtime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises its own, unexported kinds
-            msg = f"{path}: ONNX Runtime cannot load it: {error}"
+            msg = f"{path}: ONNX Runtime cannot load it: {error}{_mend(form)}"
             raise EngineError(msg) from error
-        self._inputs = [node.name for node in self._session.get_inputs()]
-        unknown = [name for name in self._inputs if name not in _INPUTS]
-        if unknown:
-            msg = f"{path}: asks for '{unknown[0]}'; a pair has {', '.join(_INPUTS)}"
-            raise EngineError(msg)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.model = metadata.get("network", path.stem)
-        self.engine = f"onnxruntime {onnxruntime.__version__}, CPU"
+        self.is_float, self.form = self._check(path, form)
+        self.name = (
+            f"onnxruntime {runtime.__version__}, CPU, {threads} "
+            f"thread{'s' if threads > 1 else ''}"
+        )
+        self._bound: _BoundWindow | None = None
 
-    def fuse(self, measured: MeasuredPair) -> FusedTile:
-        """Return the tile on the pixel grid of the sharper shot."""
-        start_s = time.perf_counter()
-        physics = fuse_measured(measured)
-        pictures = self._pictures(measured, physics.pixels)
-        feeds = {name: _as_input(pictures[name]) for name in self._inputs}
-        output: FloatImage = self._session.run(None, feeds)[0][0]
-        if not np.isfinite(output).all():
-            msg = (
-                f"{self.model}: the network gave NaN or infinity; take --model physics"
-            )
+    def stream(
+        self, windows: Iterable[Mapping[str, UInt8Image]]
+    ) -> Iterator[UInt8Image]:
+        """Yield each fused window; see `bifocus.edge.network_fuser.NetworkEngine`."""
+        for window in windows:
+            height_px, width_px = window[self.form.inputs[0]].shape[:2]
+            bound = self._bound
+            if bound is None or bound.size_px != (height_px, width_px):
+                # First the old buffers go, then the new ones come.
+                bound = self._bound = None
+                bound = _BoundWindow(self, (height_px, width_px))
+                self._bound = bound
+            yield bound.run(window)
+
+    def close(self) -> None:
+        """Let the session go."""
+        self._bound = None
+        self._session = None
+
+    @property
+    def session(self) -> Any:
+        """ONNX Runtime's session.
+
+        Raises
+        ------
+        EngineError
+            If the engine has been closed.
+        """
+        if self._session is None:
+            msg = f"{self.form.network}: the engine is closed"
             raise EngineError(msg)
-        pixels = np.rint(255 * np.clip(output, 0, 1)).astype(np.uint8)
-        return FusedTile(
-            pixels=np.ascontiguousarray(pixels.transpose(1, 2, 0)),
-            offset=physics.offset,
-            quality=physics.quality,
-            seconds=measured.seconds + time.perf_counter() - start_s,
-            sharper_is_plus=physics.sharper_is_plus,
+        return self._session
+
+    def _check(self, path: Path, form: NetworkForm | None) -> tuple[bool, NetworkForm]:
+        """Return whether the graph is of the older, float form, and the form."""
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        dtypes = {node.type for node in (*inputs, *outputs)}
+        if form is None:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            names = tuple(node.name for node in inputs)
+            if dtypes != {"tensor(float)"}:
+                msg = (
+                    f"{path}: no manifest beside it, so that nothing says whether it "
+                    "is whole and right; make both anew with bifocus export"
+                )
+                raise EngineError(msg)
+            return True, _older_form(path, metadata, names, outputs[0].name)
+        found = [
+            TensorSpec(
+                name=node.name,
+                dtype=_DTYPES.get(node.type, "float16"),
+                layout="NHWC" if node.shape[-1] == 3 else "NCHW",
+            )
+            for node in (*inputs, *outputs)
+        ]
+        check_tensors(form, found, str(path))
+        return False, form
+
+
+class _BoundWindow:
+    """The buffers of one window size, bound to the session once."""
+
+    def __init__(self, engine: OnnxEngine, size_px: tuple[int, int]) -> None:
+        self._engine = engine
+        self.size_px = size_px
+        form, height, width = engine.form, *size_px
+        shape = (1, 3, height, width) if engine.is_float else (1, height, width, 3)
+        dtype: npt.DTypeLike = np.float32 if engine.is_float else np.uint8
+        self._inputs = {name: np.empty(shape, dtype) for name in form.inputs}
+        self._output = np.empty(shape, dtype)
+        self._binding = engine.session.io_binding()
+        for name, buffer in self._inputs.items():
+            self._binding.bind_cpu_input(name, buffer)
+        self._binding.bind_output(
+            form.output, "cpu", 0, dtype, list(shape), self._output.ctypes.data
         )
 
-    def _pictures(
-        self, measured: MeasuredPair, physics: UInt8Image
-    ) -> dict[str, UInt8Image]:
-        """Return every picture a network may ask for, on the sharper shot's grid."""
-        down, right = measured.shift_px
-        minus, plus = measured.minus, measured.plus
-        if measured.sharper_is_plus:
-            minus = _moved(minus, -down, -right)
-            sharper, other = plus, minus
-        else:
-            plus = _moved(plus, down, right)
-            sharper, other = minus, plus
-        return {
-            "minus": minus,
-            "plus": plus,
-            "physics": physics,
-            "sharper": sharper,
-            "other": other,
-        }
-
-
-def _moved(pixels: UInt8Image, down_px: float, right_px: float) -> UInt8Image:
-    if down_px == 0 and right_px == 0:
+    def run(self, window: Mapping[str, UInt8Image]) -> UInt8Image:
+        engine = self._engine
+        for name, buffer in self._inputs.items():
+            if engine.is_float:
+                buffer[0] = window[name].transpose(2, 0, 1)
+                buffer /= np.float32(255)
+            else:
+                buffer[0] = window[name]
+        try:
+            engine.session.run_with_iobinding(self._binding)
+        except Exception as error:  # its own, unexported kinds again
+            height, width = self.size_px
+            msg = (
+                f"{engine.form.network}: ONNX Runtime failed on a window of "
+                f"{width}x{height} px: {error}; take --engine physics"
+            )
+            raise EngineLostError(msg) from error
+        if engine.is_float:
+            return self._bytes()
+        pixels: UInt8Image = self._output[0]
         return pixels
-    matrix = np.array([[1, 0, right_px], [0, 1, down_px]], dtype=np.float64)
-    size = (pixels.shape[1], pixels.shape[0])
-    return np.asarray(
-        cv2.warpAffine(
-            pixels,
-            matrix,
-            size,
-            flags=cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-        dtype=np.uint8,
+
+    def _bytes(self) -> UInt8Image:
+        output = self._output[0]
+        if not np.isfinite(output).all():
+            msg = (
+                f"{self._engine.form.network}: the network gave NaN or infinity; take "
+                "--model physics"
+            )
+            raise EngineLostError(msg)
+        np.clip(output, 0, 1, out=output)
+        output *= np.float32(255)
+        pixels: UInt8Image = np.rint(output).astype(np.uint8).transpose(1, 2, 0)
+        return pixels
+
+
+def count_threads() -> int:
+    """Return the cores of this process but one, which is left to the capture."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def _import_runtime(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        msg = (
+            f"{path}: needs onnxruntime; pip install 'bifocus[onnxruntime]', or take "
+            "--model physics"
+        )
+        raise EngineError(msg) from error
+    return onnxruntime
+
+
+def _read(path: Path) -> tuple[bytes, NetworkForm | None]:
+    """Return the file's bytes and its form; None for one without a manifest."""
+    if manifest_path(path).is_file():
+        manifest = load_manifest(path)
+        check_verified(manifest)
+        return read_checked(manifest, path.parent, path.name), read_form(manifest)
+    try:
+        return path.read_bytes(), None
+    except FileNotFoundError as error:
+        msg = f"{path}: no such network; take --model physics"
+        raise EngineError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot read it: {error.strerror or error}"
+        raise EngineError(msg) from error
+
+
+def _older_form(
+    path: Path, metadata: Mapping[str, str], inputs: tuple[str, ...], output: str
+) -> NetworkForm:
+    """Return the form of a graph from before manifests, which told it in itself."""
+    try:
+        named = tuple(json.loads(metadata["inputs"]))
+        stride_px, halo_px = int(metadata["stride_px"]), int(metadata["halo_px"])
+    except (KeyError, ValueError) as error:
+        msg = (
+            f"{path}: has no manifest, nor says itself what it takes; export it anew "
+            "with bifocus export"
+        )
+        raise EngineError(msg) from error
+    if named != inputs:
+        msg = f"{path}: says it takes {named}, but takes {inputs}; export it anew"
+        raise EngineError(msg)
+    return NetworkForm(
+        network=metadata.get("network", path.stem),
+        inputs=inputs,
+        output=output,
+        stride_px=stride_px,
+        halo_px=halo_px,
     )
 
 
-def _as_input(pixels: UInt8Image) -> FloatImage:
-    """Return (1, 3, rows, columns) float32 in 0..1."""
-    planes = pixels.transpose(2, 0, 1)[None]
-    return np.ascontiguousarray(planes, dtype=np.float32) / np.float32(255)
+def _mend(form: NetworkForm | None) -> str:
+    manifest = form.manifest if form else None
+    return f". Mend: {manifest.export_command}" if manifest else ""

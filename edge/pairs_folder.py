@@ -227,6 +227,8 @@ def fuse_folder(
     ------
     ConfigError, ImageFileError
         If the description or a pair is unusable; pictures made so far stay.
+    EngineError
+        If the fuser is not made for such pairs, or fails.
     SlideFileError
         If the output cannot be written.
     """
@@ -239,6 +241,7 @@ def fuse_folder(
     # An older list must not stand beside newer pictures if this run fails.
     _remove(out / "fuse.json")
     optics = description.optics()
+    fuser.check_optics(optics)
     tone_curve = choose_tone_curve(description.tone_curve, pairs)
     entries = {}
     for number, pair in enumerate(pairs):
@@ -251,6 +254,7 @@ def fuse_folder(
         "model": fuser.model,
         "engine": fuser.engine,
         "tone_curve": tone_curve,
+        "faults": list(fuser.faults),
         "pairs": entries,
     }
     write_json_atomic(out / "fuse.json", report)

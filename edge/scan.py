@@ -18,9 +18,8 @@ from bifocus.edge.assemble import place_tiles, write_slide
 from bifocus.edge.capture import Microscope
 from bifocus.edge.develop import Developed, Developer
 from bifocus.edge.focus_tracking import FocusTracker
-from bifocus.edge.fusers import Fuser
+from bifocus.edge.fusers import Fuser, PairMeter
 from bifocus.edge.journal import Journal, TileEntry, TileLine
-from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.placement import Placement
 from bifocus.edge.plan import ScanPlan, check_travel
 from bifocus.edge.scan_folder import ScanFolder
@@ -58,6 +57,7 @@ class ScanResult:
     slide_px: tuple[int, int]
     model: str
     engine: str
+    faults: tuple[str, ...]
     simulated: bool
     truth: TruthReport | None
     untrusted_pairs: int
@@ -113,6 +113,9 @@ class Scan:
         ------
         OutOfTravelError
             Before anything moves, if the plan leaves the stage's travel.
+        EngineError
+            Before anything moves, if the fuser is not made for such optics; later, if
+            it fails at work: the stage has been told to stop.
         SlideFileError
             If the folder cannot be written; what was captured stays in it.
         BlankSlideError
@@ -122,6 +125,8 @@ class Scan:
         """
         reach_um = self._z_reach_um()
         check_travel(self._plan.visits, self._microscope.stage.limits, reach_um)
+        if self._strategy.name == "two-shot":
+            self._fuser.check_optics(self._meter.optics)
         self._folder.create()
         self._microscope.camera.configure(exposure_s=self._config.camera.exposure_s)
         acquired_utc = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -245,6 +250,7 @@ class Scan:
             slide_px=slide_px,
             model=self._fuser.model if is_fused else "none",
             engine=self._fuser.engine if is_fused else "none",
+            faults=self._fuser.faults,
             simulated=self._config.is_simulated,
             truth=truth,
             untrusted_pairs=sum(not pair.is_trusted for pair in self._seams.pairs),

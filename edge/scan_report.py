@@ -38,7 +38,7 @@ def compose_report(result: ScanResult) -> dict[str, Any]:
         "engine": result.engine,
         "half_spacing_um": result.half_spacing_um,
         "simulated": result.simulated,
-        "faults": [],
+        "faults": list(result.faults),
         "slide_px": list(result.slide_px),
         "seam_residual_px": _spread(list(result.placement.residual_px.values())),
         "seams": {

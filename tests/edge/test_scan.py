@@ -13,7 +13,8 @@ import openslide
 import pytest
 import tifffile
 
-from bifocus.edge.fusers import Fuser, PhysicsFuser, choose_fuser
+from bifocus.edge.engine_choice import choose_fuser
+from bifocus.edge.fusers import Fuser, PhysicsFuser
 from bifocus.edge.plan import ScanPlan
 from bifocus.edge.scan import Scan, ScanResult
 from bifocus.edge.scan_folder import ScanFolder

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from bifocus.edge.fusers import choose_fuser
+from bifocus.edge.engine_choice import choose_fuser
 from bifocus.edge.scan import Scan
 from bifocus.edge.scan_folder import ScanFolder
 from tests.scanner import ideal_profile, open_scanner, plan_region, scanner_config

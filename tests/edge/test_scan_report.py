@@ -90,6 +90,7 @@ def result(tmp_path: Path) -> ScanResult:
         slide_px=(400, 410),
         model="physics",
         engine="numpy",
+        faults=("engine a failed; engine b went on",),
         simulated=True,
         truth=TRUTH,
         untrusted_pairs=1,

@@ -1,0 +1,175 @@
+"""Chooses what fuses: a model, and an engine that runs it here.
+
+A model is `physics`, an exported file, or a folder with a `default.yaml` that lists its
+files in order of preference. `auto` is the folder that is shipped, and physics where
+that has nothing that runs here. What was tried, and why it was not taken, is logged.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field
+
+from bifocus.config import EngineName, Scan
+from bifocus.config_model import Model, parse_model
+from bifocus.edge.engine_chain import Candidate, EngineChain
+from bifocus.edge.fusers import Fuser, PhysicsFuser
+from bifocus.edge.network_fuser import NetworkEngine, NetworkFuser
+from bifocus.edge.onnx_fuser import OnnxEngine
+from bifocus.errors import ConfigError, EngineError
+
+DEFAULT_FILE = "default.yaml"
+# Engines for a kind of file, the preferred one first.
+_ENGINES: Mapping[str, tuple[EngineName, ...]] = {
+    ".onnx": ("onnxruntime",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineWish:
+    """What the user wants to run it; the keys of the instrument file's `scan:`."""
+
+    engine: EngineName = "auto"
+    on_failure: Literal["stop", "next"] = "stop"
+    server: str | None = None
+    server_deadline_s: float = 10.0
+
+    @classmethod
+    def of(cls, scan: Scan, engine: EngineName | None = None) -> "EngineWish":
+        """Return the file's wish; `engine` from the command line goes before it."""
+        return cls(
+            engine=engine or scan.engine,
+            on_failure=scan.on_engine_failure,
+            server=scan.server,
+            server_deadline_s=scan.server_deadline_s,
+        )
+
+
+class ModelFolder(Model):
+    """The contents of `default.yaml`: exported files, the preferred one first."""
+
+    files: tuple[Annotated[str, Field(pattern=r"^[\w.-]+$")], ...] = Field(min_length=1)
+
+
+def choose_fuser(model: str = "auto", wish: EngineWish | None = None) -> Fuser:
+    """Return the fuser, its engine ready.
+
+    Parameters
+    ----------
+    model
+        `auto`, `physics`, the path of an exported file, or of a folder with a
+        `default.yaml`.
+    wish
+        The engine, and what happens when it fails at work.
+
+    Raises
+    ------
+    EngineError
+        If nothing that was asked for runs here: why, and what mends it.
+    ConfigError
+        If model and engine contradict each other, or a `default.yaml` is wrong.
+    """
+    wish = wish or EngineWish()
+    candidates = list(_candidates(model, _model_files(model), wish))
+    return EngineChain(candidates, wish.on_failure)
+
+
+def _candidates(
+    model: str, paths: tuple[Path, ...], wish: EngineWish
+) -> Iterator[Candidate]:
+    if wish.engine == "physics" or model == "physics":
+        if model not in ("auto", "physics") or wish.engine not in ("auto", "physics"):
+            msg = f"--model {model} and --engine {wish.engine} contradict each other"
+            raise ConfigError(msg)
+        yield Candidate(name="physics", open=PhysicsFuser)
+        return
+    found = False
+    for path in paths:
+        for engine in _engines_for(path, wish):
+            found = True
+            name = f"{engine}, {path.name}"
+            opener = _OPENERS[engine]
+            yield Candidate(name=name, open=partial(_open, opener, path, wish))
+    is_free = model == "auto" and wish.engine == "auto"
+    if not found and not is_free:
+        raise EngineError(_nothing_runs(model, paths, wish))
+    if is_free or wish.on_failure == "next":
+        yield Candidate(name="physics", open=PhysicsFuser, is_spare=not is_free)
+
+
+def _engines_for(path: Path, wish: EngineWish) -> tuple[EngineName, ...]:
+    engines = _ENGINES.get(path.suffix, ())
+    if wish.engine == "auto":
+        # A network is never used, nor a picture sent anywhere, unless asked for.
+        return tuple(engine for engine in engines if engine != "server")
+    return (wish.engine,) if wish.engine in engines else ()
+
+
+def _nothing_runs(model: str, paths: tuple[Path, ...], wish: EngineWish) -> str:
+    if not paths:
+        return (
+            f"no network is shipped that --engine {wish.engine} could run; name one "
+            "with --model FILE"
+        )
+    kinds = sorted(suffix for suffix, names in _ENGINES.items() if wish.engine in names)
+    return (
+        f"{model}: --engine {wish.engine} runs files of kind {', '.join(kinds)}; make "
+        "one with bifocus export, or take --engine auto"
+    )
+
+
+def _model_files(model: str) -> tuple[Path, ...]:
+    """Return the files of a model, the preferred one first; none for physics."""
+    if model == "physics":
+        return ()
+    if model == "auto":
+        shipped = Path(str(files("bifocus"))) / "data" / "weights"
+        return _listed(shipped) if (shipped / DEFAULT_FILE).is_file() else ()
+    if Path(model).is_dir():
+        return _listed(Path(model))
+    if Path(model).suffix in _ENGINES:
+        return (Path(model),)
+    msg = (
+        f"no model '{model}'; available: physics, a file "
+        f"{', '.join('NAME' + suffix for suffix in _ENGINES)}, or a folder with "
+        f"{DEFAULT_FILE}"
+    )
+    raise EngineError(msg)
+
+
+def _listed(folder: Path) -> tuple[Path, ...]:
+    path = folder / DEFAULT_FILE
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = (
+            f"{folder}: no {DEFAULT_FILE}, which lists the folder's exported files as "
+            "files: [NAME.onnx]; or name a file"
+        )
+        raise EngineError(msg) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path}: cannot read it: {' '.join(str(error).split())}"
+        raise ConfigError(msg) from error
+    listed = parse_model(ModelFolder, document, source=str(path))
+    return tuple(folder / name for name in listed.files)
+
+
+def _open(opener: "_Opener", path: Path, wish: EngineWish) -> Fuser:
+    return NetworkFuser(opener(path, wish))
+
+
+_Opener = Callable[[Path, EngineWish], NetworkEngine]
+
+
+def _open_onnxruntime(path: Path, _wish: EngineWish) -> NetworkEngine:
+    return OnnxEngine(path)
+
+
+_OPENERS: Mapping[str, _Opener] = {
+    "onnxruntime": _open_onnxruntime,
+}

@@ -1,0 +1,173 @@
+"""What an exported network takes, and how a measured pair becomes that.
+
+Pictures travel as a camera gives them, uint8 (rows, columns, 3); colour order, scale
+and layout are the graph's own business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bifocus.engine_manifest import EngineManifest, TensorSpec
+from bifocus.errors import EngineError
+from bifocus.physics_fusion import MeasuredPair
+from bifocus.records import UInt8Image
+
+# All that a pair offers, on the pixel grid of the sharper shot. minus, plus: in
+# physical order; sharper, other: sorted by Brenner gradient; physics: their fusion.
+PICTURES = ("minus", "plus", "physics", "sharper", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkForm:
+    """The shape of a network, whatever runs it.
+
+    Attributes
+    ----------
+    network
+        Name of the network.
+    inputs, output
+        Names of the pictures it takes, in the graph's order, and of what it gives.
+    stride_px, halo_px
+        Windows start at multiples of the stride, and their pixels are those of the
+        whole picture from `halo_px` inside.
+    size_px
+        Rows and columns of a graph of one size; None where it takes any.
+    manifest
+        None for a graph that was exported before there were manifests.
+    """
+
+    network: str
+    inputs: tuple[str, ...]
+    output: str
+    stride_px: int
+    halo_px: int
+    size_px: tuple[int, int] | None = None
+    manifest: EngineManifest | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse pictures that a pair does not have."""
+        unknown = [name for name in self.inputs if name not in PICTURES]
+        if unknown:
+            msg = (
+                f"{self.network}: asks for '{unknown[0]}'; a pair has "
+                f"{', '.join(PICTURES)}"
+            )
+            raise EngineError(msg)
+        if self.stride_px < 1 or self.halo_px < 0 or self.halo_px % self.stride_px:
+            msg = (
+                f"{self.network}: halo {self.halo_px} px is no multiple of the stride, "
+                f"{self.stride_px} px; export it anew"
+            )
+            raise EngineError(msg)
+
+
+def read_form(manifest: EngineManifest) -> NetworkForm:
+    """Return the form that a manifest describes.
+
+    Raises
+    ------
+    EngineError
+        If the graph takes or gives anything but pictures of bytes.
+    """
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        if (tensor.dtype, tensor.layout) != ("uint8", "NHWC"):
+            msg = (
+                f"{manifest.main_file}: '{tensor.name}' is {tensor.dtype} "
+                f"{tensor.layout}, expected uint8 NHWC; mend: {manifest.export_command}"
+            )
+            raise EngineError(msg)
+    if len(manifest.outputs) != 1:
+        msg = f"{manifest.main_file}: {len(manifest.outputs)} outputs, expected one"
+        raise EngineError(msg)
+    height_px, width_px = manifest.height_px, manifest.width_px
+    return NetworkForm(
+        network=manifest.network,
+        inputs=_names(manifest.inputs),
+        output=manifest.outputs[0].name,
+        stride_px=manifest.stride_px,
+        halo_px=manifest.halo_px,
+        size_px=(height_px, width_px) if height_px and width_px else None,
+        manifest=manifest,
+    )
+
+
+def check_tensors(form: NetworkForm, found: Sequence[TensorSpec], where: str) -> None:
+    """Refuse a graph, engine or server whose inputs and output are not the form's.
+
+    Raises
+    ------
+    EngineError
+        If a name, type or layout differs.
+    """
+    names = (*form.inputs, form.output)
+    expected: set[tuple[str, str, str]] = {(name, "uint8", "NHWC") for name in names}
+    seen: set[tuple[str, str, str]] = {
+        (tensor.name, tensor.dtype, tensor.layout) for tensor in found
+    }
+    if seen == expected:
+        return
+    odd = sorted(seen - expected) or sorted(expected - seen)
+    what = "has" if seen - expected else "lacks"
+    command = form.manifest.export_command if form.manifest else "bifocus export"
+    msg = (
+        f"{where}: it {what} {odd[0][0]} ({odd[0][1]} {odd[0][2]}); {form.network} has "
+        f"{', '.join(sorted(name for name, *_ in expected))} (uint8 NHWC). "
+        f"Mend: {command}"
+    )
+    raise EngineError(msg)
+
+
+def pair_pictures(
+    measured: MeasuredPair, physics: UInt8Image, names: Sequence[str]
+) -> dict[str, UInt8Image]:
+    """Return the named pictures, all on the sharper shot's grid.
+
+    Parameters
+    ----------
+    measured
+        The pair, as the camera gave it.
+    physics
+        Its training-free fusion, on that grid already.
+    names
+        Out of `PICTURES`.
+    """
+    down, right = measured.shift_px
+    minus, plus = measured.minus, measured.plus
+    if measured.sharper_is_plus:
+        minus = _moved(minus, -down, -right)
+        sharper, other = plus, minus
+    else:
+        plus = _moved(plus, down, right)
+        sharper, other = minus, plus
+    pictures = {
+        "minus": minus,
+        "plus": plus,
+        "physics": physics,
+        "sharper": sharper,
+        "other": other,
+    }
+    return {name: pictures[name] for name in names}
+
+
+def _moved(pixels: UInt8Image, down_px: float, right_px: float) -> UInt8Image:
+    if down_px == 0 and right_px == 0:
+        return pixels
+    matrix = np.array([[1, 0, right_px], [0, 1, down_px]], dtype=np.float64)
+    size = (pixels.shape[1], pixels.shape[0])
+    return np.asarray(
+        cv2.warpAffine(
+            pixels,
+            matrix,
+            size,
+            flags=cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        dtype=np.uint8,
+    )
+
+
+def _names(tensors: Sequence[TensorSpec]) -> tuple[str, ...]:
+    return tuple(tensor.name for tensor in tensors)
