@@ -51,10 +51,10 @@ class EngineKey:
     options: str
 
     @property
-    def digest(self) -> str:
-        """The first 12 hex digits of a hash of all of it."""
-        text = "\n".join(asdict(self).values())
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+    def machine_digest(self) -> str:
+        """Eight hex digits of what timings depend on: TensorRT, GPU and driver."""
+        facts = (self.tensorrt, self.device, self.compute_capability, self.driver)
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
 
     def built_with(self) -> dict[str, str]:
         """Return what the manifest keeps; the graph's hash has its own place there."""
