@@ -20,6 +20,7 @@ from bifocus.hal.firmware_board import VirtualBoard
 from bifocus.hal.firmware_gcode import marlin_words
 
 _QUEUE_LINES = 4
+_LINE_CHARACTERS = 95  # what is longer is cut
 _PLANNER_BLOCKS = 16
 _BUSY_EVERY_S = 2.0
 _FINISH_S = 0.1  # measured cost of one M400
@@ -112,7 +113,7 @@ class MarlinFirmware(VirtualBoard):
         return line
 
     def _execute(self, line: bytes, now_s: float) -> None:
-        line = line.split(b";")[0].strip()
+        line = line.split(b";")[0].strip()[:_LINE_CHARACTERS]
         if not line:
             return
         number: int | None = None

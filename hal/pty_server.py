@@ -1,8 +1,9 @@
 """Virtual firmware on a pseudo-terminal, for any program that opens a serial port.
 
 One thread carries the bytes. When a program opens the port the board learns of it, as
-through DTR; pulling the cable takes the terminal away, and putting it back gives a new
-one, to which the symbolic link then leads.
+through DTR, unless the last one closed it within about a millisecond; pulling the
+cable takes the terminal away, and putting it back gives a new one, to which the
+symbolic link then leads.
 """
 
 import contextlib
@@ -49,10 +50,10 @@ class PtyServer:
         signs: Signs = (1, 1, 1),
     ) -> None:
         self.shared = SharedFirmware(firmware, clock=RealClock(), signs=signs)
+        self.has_client = False
         self._link = link
         self._master = -1
         self._device = ""
-        self._has_client = False
         self._lock = threading.Lock()
         self._wake_read, self._wake_write = os.pipe()
         self._is_stopping = False
@@ -106,7 +107,7 @@ class PtyServer:
 
     def _wait(self, wait_s: float) -> None:
         """Wait for bytes, for the next event, or for a program to open the port."""
-        if self._master >= 0 and self._has_client:
+        if self._master >= 0 and self.has_client:
             ready, _, _ = select.select([self._master, self._wake_read], [], [], wait_s)
             if self._master in ready:
                 self._read()
@@ -114,20 +115,20 @@ class PtyServer:
         wait_s = min(wait_s, _LOOK_AGAIN_S)
         select.select([self._wake_read], [], [], wait_s)
         if self._master >= 0 and not _is_hung_up(self._master):
-            self._has_client = True
+            self.has_client = True
             self.shared.open_port()
 
     def _read(self) -> None:
         try:
             data = os.read(self._master, _PIECE_BYTES)
         except OSError:  # the last program has closed the port
-            self._has_client = False
+            self.has_client = False
             return
         self.shared.send(data)
 
     def _write_due(self) -> None:
         data = self.shared.collect()
-        if self._has_client and self._master >= 0:
+        if self.has_client and self._master >= 0:
             with contextlib.suppress(OSError):  # nobody reads: the bytes are lost
                 os.write(self._master, data)
 
@@ -138,14 +139,14 @@ class PtyServer:
         self._device = os.ttyname(client)
         # With our end closed, the system tells us whether a program has opened it.
         os.close(client)
-        self._has_client = False
+        self.has_client = False
         if self._link is not None:
             _point(self._link, self._device)
 
     def _pull_out(self) -> None:
         os.close(self._master)
         self._master = -1
-        self._has_client = False
+        self.has_client = False
         self._remove_link()
 
     def _remove_link(self) -> None:
