@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from bifocus import __version__
 from bifocus.bench import PARTS, run_benchmarks
+from bifocus.cli_firmware import firmware
 from bifocus.cli_networks import networks
 from bifocus.cli_output import (
     err_console,
@@ -71,6 +72,7 @@ app = typer.Typer(
     help="Two-shot virtual autofocus for slide scanners.",
 )
 app.add_typer(networks)
+app.add_typer(firmware)
 
 InstrumentArgument = Annotated[
     Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
