@@ -21,12 +21,14 @@ from bifocus.edge.engine_chain import Candidate, EngineChain
 from bifocus.edge.fusers import Fuser, PhysicsFuser
 from bifocus.edge.network_fuser import NetworkEngine, NetworkFuser
 from bifocus.edge.onnx_fuser import OnnxEngine
+from bifocus.edge.openvino_fuser import OpenvinoEngine
 from bifocus.errors import ConfigError, EngineError
 
 DEFAULT_FILE = "default.yaml"
 # Engines for a kind of file, the preferred one first.
 _ENGINES: Mapping[str, tuple[EngineName, ...]] = {
-    ".onnx": ("onnxruntime",),
+    ".onnx": ("onnxruntime", "openvino"),
+    ".xml": ("openvino",),
 }
 
 
@@ -170,6 +172,11 @@ def _open_onnxruntime(path: Path, _wish: EngineWish) -> NetworkEngine:
     return OnnxEngine(path)
 
 
+def _open_openvino(path: Path, _wish: EngineWish) -> NetworkEngine:
+    return OpenvinoEngine(path)
+
+
 _OPENERS: Mapping[str, _Opener] = {
     "onnxruntime": _open_onnxruntime,
+    "openvino": _open_openvino,
 }

@@ -6,11 +6,18 @@ and layout are the graph's own business.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from bifocus.engine_manifest import EngineManifest, TensorSpec
+from bifocus.engine_manifest import (
+    EngineManifest,
+    TensorSpec,
+    check_verified,
+    load_manifest,
+    read_checked,
+)
 from bifocus.errors import EngineError
 from bifocus.physics_fusion import MeasuredPair
 from bifocus.records import UInt8Image
@@ -64,6 +71,25 @@ class NetworkForm:
             raise EngineError(msg)
 
 
+def load_form(path: Path) -> NetworkForm:
+    """Return the form of an exported file, from the manifest beside it.
+
+    Raises
+    ------
+    EngineError
+        If there is no manifest, it is damaged, or the engine is unverified.
+    """
+    manifest = load_manifest(path)
+    check_verified(manifest)
+    if path.name != manifest.main_file:
+        msg = (
+            f"{path}: its manifest is that of {manifest.main_file}; mend: "
+            f"{manifest.export_command}"
+        )
+        raise EngineError(msg)
+    return read_form(manifest)
+
+
 def read_form(manifest: EngineManifest) -> NetworkForm:
     """Return the form that a manifest describes.
 
@@ -94,6 +120,27 @@ def read_form(manifest: EngineManifest) -> NetworkForm:
     )
 
 
+def read_file(form: NetworkForm, path: Path) -> bytes:
+    """Return a file's bytes, if they are those that its manifest names.
+
+    Raises
+    ------
+    EngineError
+        If it is missing or changed.
+    """
+    if form.manifest is None:
+        msg = f"{path}: has no manifest; export it anew"
+        raise EngineError(msg)
+    return read_checked(form.manifest, path.parent, path.name)
+
+
+def mend(form: NetworkForm | None) -> str:
+    """Return the end of an error's text: the command that makes the files again."""
+    if form is None or form.manifest is None:
+        return ""
+    return f". Mend: {form.manifest.export_command}"
+
+
 def check_tensors(form: NetworkForm, found: Sequence[TensorSpec], where: str) -> None:
     """Refuse a graph, engine or server whose inputs and output are not the form's.
 
@@ -111,11 +158,9 @@ def check_tensors(form: NetworkForm, found: Sequence[TensorSpec], where: str) ->
         return
     odd = sorted(seen - expected) or sorted(expected - seen)
     what = "has" if seen - expected else "lacks"
-    command = form.manifest.export_command if form.manifest else "bifocus export"
     msg = (
         f"{where}: it {what} {odd[0][0]} ({odd[0][1]} {odd[0][2]}); {form.network} has "
-        f"{', '.join(sorted(name for name, *_ in expected))} (uint8 NHWC). "
-        f"Mend: {command}"
+        f"{', '.join(sorted(name for name, *_ in expected))} (uint8 NHWC){mend(form)}"
     )
     raise EngineError(msg)
 

@@ -6,7 +6,6 @@ window size, so that a tile allocates nothing.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +13,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bifocus.edge.network_inputs import NetworkForm, check_tensors, read_form
-from bifocus.engine_manifest import (
-    TensorSpec,
-    check_verified,
-    load_manifest,
-    manifest_path,
-    read_checked,
+from bifocus.edge.cpu_threads import count_threads
+from bifocus.edge.network_inputs import (
+    NetworkForm,
+    check_tensors,
+    load_form,
+    mend,
+    read_file,
 )
+from bifocus.engine_manifest import TensorSpec, manifest_path
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.records import UInt8Image
 
@@ -63,7 +63,7 @@ class OnnxEngine:
                 content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises its own, unexported kinds
-            msg = f"{path}: ONNX Runtime cannot load it: {error}{_mend(form)}"
+            msg = f"{path}: ONNX Runtime cannot load it: {error}{mend(form)}"
             raise EngineError(msg) from error
         self.is_float, self.form = self._check(path, form)
         self.name = (
@@ -185,11 +185,6 @@ class _BoundWindow:
         return pixels
 
 
-def count_threads() -> int:
-    """Return the cores of this process but one, which is left to the capture."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
-
-
 def _import_runtime(path: Path) -> Any:
     try:
         import onnxruntime
@@ -205,9 +200,8 @@ def _import_runtime(path: Path) -> Any:
 def _read(path: Path) -> tuple[bytes, NetworkForm | None]:
     """Return the file's bytes and its form; None for one without a manifest."""
     if manifest_path(path).is_file():
-        manifest = load_manifest(path)
-        check_verified(manifest)
-        return read_checked(manifest, path.parent, path.name), read_form(manifest)
+        form = load_form(path)
+        return read_file(form, path), form
     try:
         return path.read_bytes(), None
     except FileNotFoundError as error:
@@ -241,8 +235,3 @@ def _older_form(
         stride_px=stride_px,
         halo_px=halo_px,
     )
-
-
-def _mend(form: NetworkForm | None) -> str:
-    manifest = form.manifest if form else None
-    return f". Mend: {manifest.export_command}" if manifest else ""

@@ -174,7 +174,8 @@ def test_but_physics_goes_on_where_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_network(tmp_path)
-    chosen = choose_fuser(str(path), EngineWish(on_failure="next"))
+    wish = EngineWish(engine="onnxruntime", on_failure="next")
+    chosen = choose_fuser(str(path), wish)
     session = chosen._running._engine._session  # type: ignore[attr-defined]
     monkeypatch.setattr(
         type(session),

@@ -1,5 +1,6 @@
 """A network in ONNX Runtime: right pixels, tiled as whole, and refusals."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,16 +11,19 @@ import numpy as np
 import pytest
 
 from bifocus.edge import network_fuser
+from bifocus.edge.cpu_threads import count_threads
 from bifocus.edge.network_fuser import NetworkFuser
 from bifocus.edge.network_inputs import pair_pictures
 from bifocus.edge.network_windows import plan_windows
-from bifocus.edge.onnx_fuser import OnnxEngine, count_threads
+from bifocus.edge.onnx_fuser import OnnxEngine
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.physics_fusion import fuse_measured
 from bifocus.records import UInt8Image
 
 pytest.importorskip("onnx", reason="makes the graphs; in the test group")
 pytest.importorskip("onnxruntime", reason="the engine under test")
+
+from onnx import TensorProto, helper
 
 from tests.edge.network_files import (
     HALO_PX,
@@ -223,19 +227,33 @@ def test_a_closed_engine_says_so(tmp_path: Path) -> None:
         list(engine.stream([random_pictures((64, 64))]))
 
 
-@pytest.mark.slow
-def test_an_older_graph_of_floats_still_runs(tmp_path: Path) -> None:
-    """float32 NCHW, from before manifests; it tells of itself."""
-    pytest.importorskip("torch", reason="makes the graph")
-    from bifocus.export.to_onnx import export_onnx
-    from bifocus.model.network_registry import build_network
-    from bifocus.model.receptive import halo_px
+def older_graph(**changes: str) -> bytes:
+    """float32 NCHW, as before manifests; gives the physics image back."""
+    sizes: list[str | int | None] = ["N", 3, "H", "W"]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in INPUTS
+    ]
+    output = helper.make_tensor_value_info("fused", TensorProto.FLOAT, sizes)
+    node = helper.make_node("Identity", ["physics"], ["fused"])
+    graph = helper.make_graph([node], "older", inputs, [output])
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    )
+    metadata = {"network": "fast", "inputs": json.dumps(INPUTS), **changes}
+    helper.set_model_props(model, {"stride_px": "8", "halo_px": "16"} | metadata)
+    return bytes(model.SerializeToString())
 
+
+def test_an_older_graph_of_floats_still_runs(tmp_path: Path) -> None:
     path = tmp_path / "fresh.onnx"
-    network = build_network("fast", widths=(8, 16), blocks=(1, 1)).eval()
-    export_onnx(network, path, name="fast", halo_px=halo_px(network))
-    # Its head starts at zero, so what it adds to the physics image is nothing.
+    path.write_bytes(older_graph())
     pair = measured_pair()
-    fuser = NetworkFuser(OnnxEngine(path), most_window_px=20_000)
+    fuser = NetworkFuser(OnnxEngine(path), most_window_px=10_000)
     assert fuser.model == "fast"
     np.testing.assert_array_equal(fuser.fuse(pair).pixels, fuse_measured(pair).pixels)
+    path.write_bytes(older_graph(inputs='["plus", "minus", "physics"]'))
+    with pytest.raises(EngineError, match="says it takes"):
+        OnnxEngine(path)
+    path.write_bytes(older_graph(halo_px="much"))
+    with pytest.raises(EngineError, match="nor says itself what it takes"):
+        OnnxEngine(path)
