@@ -1,0 +1,51 @@
+"""Drives the board on a port with the published `grbl-streamer`; prints JSON."""
+
+import json
+import sys
+import threading
+import time
+
+from grbl_streamer import GrblStreamer
+
+LIMIT_S = 20.0
+booting = threading.Event()
+seen = {"errors": [], "states": [], "settings": []}
+
+
+def note(name, *data):
+    if name == "on_error":
+        seen["errors"].append(str(data[0]))
+    elif name == "on_stateupdate":
+        seen["states"].append([data[0], list(data[1])])
+    elif name == "on_read" and data[0].startswith("$"):
+        seen["settings"].append(data[0])
+    elif name == "on_boot":
+        booting.set()
+
+
+def wait_for_place(x_mm):
+    deadline_s = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline_s:
+        if seen["states"] and seen["states"][-1][0] == "Idle":
+            if abs(seen["states"][-1][1][0] - x_mm) < 0.0015:
+                return
+        time.sleep(0.02)
+
+
+grbl = GrblStreamer(note)
+grbl.setup_logging()
+grbl.poll_interval = 0.1
+grbl.cnect(sys.argv[1], 115200)
+booted = booting.wait(LIMIT_S)
+grbl.poll_start()
+grbl.killalarm()
+grbl.request_settings()
+grbl.send_immediately("G91 G21")
+grbl.send_immediately("G1 X-2 F600")
+wait_for_place(-2.0)
+grbl.send_immediately("$J=G91 X-1.5 F600")
+wait_for_place(-3.5)
+found = dict(seen, booted=booted, last=seen["states"][-1])
+grbl.poll_stop()
+grbl.disconnect()
+sys.stdout.write("\n" + json.dumps(found))
