@@ -1,13 +1,32 @@
 """Opens the stage that the `stage:` section describes: virtual, or behind a port."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from bifocus.clock import Clock
+from bifocus.clock import Clock, VirtualClock
 from bifocus.errors import ConfigError
+from bifocus.hal import asi_codec, grbl_codec, marlin_codec, sangaboard_codec
+from bifocus.hal.asi import Asi
+from bifocus.hal.byte_link import ByteLink, ExchangeObserver
 from bifocus.hal.devices import Stage
+from bifocus.hal.grbl import Grbl
+from bifocus.hal.marlin import Marlin
+from bifocus.hal.sangaboard import Sangaboard
+from bifocus.hal.serial_link import SerialLink
+from bifocus.hal.serial_port import SerialPort
+from bifocus.hal.serial_stage import SerialStage
 from bifocus.hal.virtual_camera import PoseSource
 from bifocus.hal.virtual_stage import VirtualStage
-from bifocus.stage_config import AnyStage
+from bifocus.stage_config import AnySerialStage, AnyStage
+
+_PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminals: Linux, admin-guide/devices.txt
+_BANNERS = {
+    "sangaboard": sangaboard_codec.BANNER,
+    "grbl": grbl_codec.BANNER,
+    "marlin": marlin_codec.BANNER,
+    "asi": asi_codec.BANNER,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +37,13 @@ class OpenStage:
     poses: PoseSource | None
 
 
-def open_stage(config: AnyStage, *, clock: Clock, seed: int) -> OpenStage:
+def open_stage(
+    config: AnyStage,
+    *,
+    clock: Clock,
+    seed: int,
+    observer: ExchangeObserver | None = None,
+) -> OpenStage:
     """Open a stage; nothing moves.
 
     Parameters
@@ -26,12 +51,80 @@ def open_stage(config: AnyStage, *, clock: Clock, seed: int) -> OpenStage:
     config
         The `stage:` section.
     clock
-        The instrument's clock.
+        The instrument's clock; a serial port needs the real one.
     seed
         Draws the play and the noise of a virtual stage.
+    observer
+        Is told every exchange on the wire.
+
+    Raises
+    ------
+    ConfigError
+        If the port is a pseudo-terminal and the file does not say `simulated: true`,
+        if the clock is virtual, or if the board's settings contradict the file.
+    DeviceError
+        If the port cannot be opened or the board does not answer as it should.
     """
     if config.kind == "virtual":
         stage = VirtualStage(config, clock=clock, seed=seed)
         return OpenStage(stage=stage, poses=stage)
-    msg = f"stage '{config.name}': kind {config.kind} is not yet opened by this version"
-    raise ConfigError(msg)
+    if isinstance(clock, VirtualClock):
+        msg = f"stage '{config.name}': a serial port runs on real time; set clock: real"
+        raise ConfigError(msg)
+    if is_pseudo_terminal(Path(config.port)) and not config.simulated:
+        msg = (
+            f"stage '{config.name}': {config.port} is a pseudo-terminal, so no real "
+            "board; if that is meant, say so by `simulated: true` under `stage:`"
+        )
+        raise ConfigError(msg)
+    link = SerialLink(
+        config.port, baud=config.baud, assert_dtr=config.assert_dtr, clock=clock
+    )
+    try:
+        opened = open_serial_stage(config, link, clock=clock, observer=observer)
+    except BaseException:
+        link.close()
+        raise
+    return OpenStage(stage=opened, poses=None)
+
+
+def open_serial_stage(
+    config: AnySerialStage,
+    link: ByteLink,
+    *,
+    clock: Clock,
+    observer: ExchangeObserver | None = None,
+) -> SerialStage:
+    """Connect a stage over an open link, such as one to firmware in this process.
+
+    Raises what `open_stage` raises, but for what concerns the port itself.
+    """
+    port = SerialPort(
+        link,
+        clock=clock,
+        name=f"{config.kind} on {config.port}",
+        banner=_BANNERS[config.kind],
+        reply_s=config.deadlines.reply_s,
+        observer=observer,
+    )
+    return SerialStage(config, _board(config, port), port)
+
+
+def is_pseudo_terminal(path: Path) -> bool:
+    """Return whether a path leads to a pseudo-terminal, also through links."""
+    try:
+        return os.major(path.stat().st_rdev) in _PTY_MAJORS
+    except OSError:  # a URL, or a device that is not there
+        return False
+
+
+def _board(
+    config: AnySerialStage, port: SerialPort
+) -> Sangaboard | Grbl | Marlin | Asi:
+    if config.kind == "sangaboard":
+        return Sangaboard(port, config)
+    if config.kind == "grbl":
+        return Grbl(port, config)
+    if config.kind == "marlin":
+        return Marlin(port, config)
+    return Asi(port, config)
