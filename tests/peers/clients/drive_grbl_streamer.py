@@ -4,15 +4,16 @@ import json
 import sys
 import threading
 import time
+from typing import Any
 
 from grbl_streamer import GrblStreamer
 
 LIMIT_S = 20.0
 booting = threading.Event()
-seen = {"errors": [], "states": [], "settings": []}
+seen: dict[str, list[Any]] = {"errors": [], "states": [], "settings": []}
 
 
-def note(name, *data):
+def note(name: str, *data: Any) -> None:
     if name == "on_error":
         seen["errors"].append(str(data[0]))
     elif name == "on_stateupdate":
@@ -23,7 +24,7 @@ def note(name, *data):
         booting.set()
 
 
-def wait_for_place(x_mm):
+def wait_for_place(x_mm: float) -> None:
     deadline_s = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline_s:
         if seen["states"] and seen["states"][-1][0] == "Idle":
