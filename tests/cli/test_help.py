@@ -16,10 +16,10 @@ from tests.cli.commands import run_cli, write_instrument
 
 COMMANDS = (
     *("demo", "init", "plan", "calibrate", "scan", "fuse", "bench"),
-    *("train", "evaluate", "compare"),
+    *("train", "evaluate", "compare", "doctor", "hal-check"),
 )
 REPORTING = (
-    *("demo", "plan", "calibrate", "scan", "fuse", "bench"),
+    *("demo", "plan", "calibrate", "scan", "fuse", "bench", "doctor", "hal-check"),
     *("evaluate", "compare"),
 )
 

@@ -1,0 +1,68 @@
+"""Puts the instrument of an instrument file on the bench, its travel made small.
+
+The stage is opened once to see where it stands; then with limits that are the envelope
+around that place. A driver that clips or ignores its limits cannot go further.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bifocus.clock import Clock, RealClock, VirtualClock
+from bifocus.config import Instrument
+from bifocus.hal.conformance_bench import (
+    AXES,
+    DevicesUnderTest,
+    Envelope,
+    OpenDevices,
+)
+from bifocus.hal.open_instrument import open_instrument
+from bifocus.records import StagePosition
+
+
+def instrument_on_the_bench(
+    config: Instrument, *, base_dir: Path, envelope: Envelope
+) -> OpenDevices:
+    """Return what opens the instrument for `Bench`, with its travel narrowed.
+
+    Raises
+    ------
+    BifocusError
+        If the instrument cannot be opened.
+    """
+    clock = VirtualClock() if config.clock == "virtual" else RealClock()
+    here = _read_position(config, base_dir, clock)
+    narrow = narrowed(config, here, envelope)
+
+    @contextmanager
+    def open_devices() -> Iterator[DevicesUnderTest]:
+        with open_instrument(narrow, base_dir=base_dir, clock=clock) as instrument:
+            yield DevicesUnderTest(
+                stage=instrument.stage,
+                clock=instrument.clock,
+                camera=instrument.camera,
+                pixel_um=config.optics.pixel_um,
+            )
+
+    return open_devices
+
+
+def narrowed(config: Instrument, here: StagePosition, envelope: Envelope) -> Instrument:
+    """Return the instrument with a travel of the envelope around `here`.
+
+    Below it is room for the take-up, which the limits of an open stage leave out.
+    """
+    travel: dict[str, tuple[float, float]] = {}
+    for axis, take_up_um in zip(AXES, config.stage.take_up_um, strict=True):
+        low_um, high_um = getattr(config.stage, axis)
+        place_um, room_um = getattr(here, axis), getattr(envelope, axis)
+        travel[axis] = (
+            max(low_um, place_um - room_um - take_up_um),
+            min(high_um, place_um + room_um),
+        )
+    return config.model_copy(update={"stage": config.stage.model_copy(update=travel)})
+
+
+def _read_position(config: Instrument, base_dir: Path, clock: Clock) -> StagePosition:
+    with open_instrument(config, base_dir=base_dir, clock=clock) as instrument:
+        return instrument.stage.position()
