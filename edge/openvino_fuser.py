@@ -5,6 +5,7 @@ faster than a graph of any size and takes a quarter of a second. Precision is th
 the file: without the hint OpenVINO computes in bfloat16 wherever the processor can.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class OpenvinoEngine:
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        runtime = _import_runtime(path)
+        runtime = import_openvino(path)
         self.form = load_form(path)
         self._openvino = runtime
         self._threads = threads or count_threads()
@@ -149,7 +150,17 @@ class _CompiledWindow:
         return pixels
 
 
-def _import_runtime(path: Path) -> Any:
+def import_openvino(path: Path) -> Any:
+    """Return the library, which `path` is to be run by.
+
+    Raises
+    ------
+    EngineError
+        If it is not installed.
+    """
+    # Importing openvino reports to Intel through Google Analytics, from a thread of its
+    # own; without this package it takes a stub of its own instead.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
