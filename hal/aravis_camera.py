@@ -5,9 +5,9 @@ their own time, which `CameraClock` maps; a camera that can latch its clock is a
 """
 
 import ctypes
+import logging
 import math
 import time
-from collections.abc import Callable
 
 from bifocus.camera_config import AravisCameraConfig
 from bifocus.clock import Clock
@@ -18,6 +18,9 @@ from bifocus.hal.devices import CameraCapabilities
 from bifocus.hal.frame_clock import CameraClock
 from bifocus.hal.frame_reader import Got
 from bifocus.hal.fresh_frames import BrokenFrame, RawFrame
+from bifocus.hal.gige_fake import GigeFake
+
+logger = logging.getLogger(__name__)
 
 _BUFFERS = 4
 _SLICE_S = 0.5  # how often a silent camera is asked whether it is still ours
@@ -47,8 +50,8 @@ _AUTOMATICS = ("ExposureAuto", "GainAuto", "BalanceWhiteAuto", "BlackLevelAuto")
 class AravisSource:
     """A `FrameSource` over one Aravis camera; `close` is called by its owner once.
 
-    `release` runs after the camera is closed: it stops a camera that this program
-    itself provides.
+    `server` is the camera itself where this program provides it on loopback: it is
+    closed last, and its failures are raised here.
     """
 
     def __init__(
@@ -57,13 +60,14 @@ class AravisSource:
         *,
         address: str,
         clock: Clock,
-        release: Callable[[], None] = lambda: None,
+        server: GigeFake | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
-        self._release = release
+        self._server = server
         self._arv = load_aravis()
         self._stream = 0
+        self._is_silent = False
         self._exposure_s = config.exposure_s
         self._camera_clock = CameraClock()
         self._started_s = clock.monotonic_s()
@@ -92,7 +96,11 @@ class AravisSource:
 
     def trigger(self) -> None:
         """Send the software trigger."""
-        self._arv.call("camera_software_trigger", self._camera)
+        try:
+            self._arv.call("camera_software_trigger", self._camera)
+        except DeviceError:
+            self._is_silent = True
+            raise
 
     def restart(self) -> None:
         """Stop and start the stream, with empty buffers."""
@@ -124,13 +132,19 @@ class AravisSource:
                 camera, self._camera = self._camera, 0
                 try:
                     self._stop_stream(camera)
+                except DeviceError as error:
+                    logger.warning("closing a camera that does not answer: %s", error)
                 finally:
                     self._arv.unref(camera)
         finally:
-            self._release()
+            if self._server is not None:
+                self._server.close()
 
     def _take(self, buffer: int) -> Got:
         arv, config = self._arv, self._config
+        if self._server is not None and self._server.failure is not None:
+            msg = f"the camera on loopback cannot make frames: {self._server.failure}"
+            raise DeviceError(msg)
         status = arv.plain("buffer_get_status", buffer)
         if status != 0:
             return BrokenFrame(reason=_STATUS.get(status, f"status {status}"))
@@ -230,7 +244,8 @@ class AravisSource:
             return
         stream, self._stream = self._stream, 0
         try:
-            self._arv.call("camera_stop_acquisition", camera)
+            if not self._is_silent:  # else each request waits out its repeats
+                self._arv.call("camera_stop_acquisition", camera)
         finally:
             self._arv.unref(stream)
 

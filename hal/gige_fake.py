@@ -7,6 +7,7 @@ speak the real protocol to it: discovery, registers, triggers, streamed packets.
 import ctypes
 import logging
 import queue
+import socket
 import threading
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from bifocus.records import UInt8Image
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
+_PORT = 3956  # GigE Vision Control Protocol
 Render = Callable[[float, float], UInt8Image]
 _RGB8 = 0x02180014  # GenICam Pixel Format Naming Convention
 _MONO8 = 0x01080001
@@ -49,15 +51,13 @@ class GigeFake:
         self.failure: Exception | None = None
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._arv = load_aravis()
+        _check_port_is_free()
         self._camera = self._arv.plain(
             "gv_fake_camera_new", LOOPBACK.encode(), serial.encode()
         )
         if not self._arv.plain("gv_fake_camera_is_running", self._camera):
             self._arv.unref(self._camera)
-            msg = (
-                f"cannot serve a GigE camera on {LOOPBACK}: port 3956 is taken, "
-                "probably by another such server; end that one first"
-            )
+            msg = f"libaravis cannot serve a GigE camera on {LOOPBACK}"
             raise DeviceError(msg)
         self._thread = threading.Thread(target=self._work, name="GigE fake camera")
         self._thread.start()
@@ -110,6 +110,19 @@ class GigeFake:
             msg = f"rendered {pixels.nbytes} bytes, the client's frame has {wanted}"
             raise DeviceError(msg)
         ctypes.memmove(data, pixels.ctypes.data, wanted)
+
+
+def _check_port_is_free() -> None:
+    """Refuse a second server: libaravis would share the port, and both would fail."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((LOOPBACK, _PORT))
+        except OSError as error:
+            msg = (
+                f"cannot serve a GigE camera on {LOOPBACK}: port {_PORT} is taken "
+                f"({error.strerror}), probably by another such server; end it first"
+            )
+            raise DeviceError(msg) from error
 
 
 def _encoded(rgb: UInt8Image, code: int) -> UInt8Image:

@@ -154,9 +154,7 @@ def _open_loopback(
 
     server = GigeFake(render, clock=clock)
     try:
-        source = AravisSource(
-            camera, address=LOOPBACK, clock=clock, release=server.close
-        )
+        source = AravisSource(camera, address=LOOPBACK, clock=clock, server=server)
     except BaseException:
         server.close()
         raise

@@ -93,13 +93,13 @@ def test_a_failed_frame_is_taken_again_and_counted() -> None:
 
 
 def test_a_camera_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(DeviceError, match="serial 999 found; seen:.*0815-0000"):
+    with pytest.raises(DeviceError, match=r"serial 999 found; seen:.*0815-0000"):
         with opened_config(section(serial="999")):
             pass
 
 
 def test_a_format_it_has_not_is_a_config_error() -> None:
     config = section().model_copy(update={"pixel_format": "Mono32"})
-    with pytest.raises(ConfigError, match="Mono32.*RGB8Packed"):
+    with pytest.raises(ConfigError, match=r"Mono32.*RGB8Packed"):
         with opened_config(config):
             pass
