@@ -29,7 +29,8 @@ class NamedNetwork:
     purpose: str
 
 
-_FAST: Final = HybridConfig(shuffle=4, widths=(48, 96), blocks=(2, 3))
+# Blocks (2, 3) would cost 0.66 of base in CPU time; these cost 0.47 (measured).
+_FAST: Final = HybridConfig(shuffle=4, widths=(48, 96), blocks=(1, 2))
 _BASE: Final = HybridConfig(shuffle=2, widths=(32, 64, 128), blocks=(1, 1, 2))
 _LARGE: Final = HybridConfig(shuffle=2, widths=(48, 96, 192), blocks=(2, 2, 4))
 

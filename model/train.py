@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bifocus.errors import BifocusError, ConfigError, EngineError
-from bifocus.model.checkpoint import save_checkpoint
+from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.loss_curve import (
     append_record,
@@ -110,7 +110,7 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.train_set, self.validation_set = open_patch_sets(config)
-        self.network = build_network(config.network, **config.overrides)
+        self.network = _start_network(config)
         # Channels last is what convolutions run fastest in, on CPU and GPU alike.
         _lay_channels_last(self.network)
         self.network.to(team.device)
@@ -293,6 +293,8 @@ class Trainer:
         # Networks are passed on: name the stores, not where they lay on this machine.
         for key in ("train_stores", "validation_stores"):
             described[key] = [path.name for path in getattr(self.config, key)]
+        if self.config.initial_weights is not None:
+            described["initial_weights"] = self.config.initial_weights.name
         save_checkpoint(
             self.folder / name,
             network,
@@ -355,6 +357,22 @@ class Trainer:
         except OSError as error:
             msg = f"cannot write {self.folder / CURVE_FILE}: {error.strerror or error}"
             raise EngineError(msg) from error
+
+
+def _start_network(config: TrainConfig) -> FusionNetwork:
+    """Return a fresh network, or the one of `initial_weights`."""
+    network = build_network(config.network, **config.overrides)
+    if config.initial_weights is None:
+        return network
+    start = load_checkpoint(config.initial_weights)
+    if start.network.config != network.config:
+        msg = (
+            f"{config.initial_weights} holds the network '{start.name}' "
+            f"{start.config}, not '{config.network}' {config.overrides}"
+        )
+        raise ConfigError(msg)
+    network.load_state_dict(start.network.state_dict())
+    return network
 
 
 def _lay_channels_last(network: nn.Module) -> None:

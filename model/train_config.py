@@ -25,12 +25,16 @@ class TrainConfig(Model):
     Stores are folders made by `bifocus.model.patch_store`, relative to where the
     command runs. Without a validation store, `validation_share` of the training slides
     is set aside.
+
+    `initial_weights` is a checkpoint of the same network to start from, for a network
+    that is to learn a new instrument, or a new physics image.
     """
 
     network: str
     overrides: dict[str, Any] = Field(
         default_factory=dict
     )  # fields of the network's own dataclass
+    initial_weights: Path | None = None
     train_stores: Annotated[tuple[Path, ...], Field(min_length=1)]
     validation_stores: tuple[Path, ...] = ()
     validation_share: Share = 0.0

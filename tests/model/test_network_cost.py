@@ -13,7 +13,7 @@ TWO_INPUTS = {"use_physics": False}
 @pytest.mark.parametrize(
     ("name", "overrides", "params_m", "gmac", "kmac_per_px"),
     [
-        ("fast", TWO_INPUTS, 0.764, 1.13, 22.6),
+        ("fast", {**TWO_INPUTS, "blocks": (2, 3)}, 0.764, 1.13, 22.6),  # ps4-res48
         ("base", TWO_INPUTS, 0.868, 1.62, 32.3),
         ("base-late", TWO_INPUTS, 0.908, 2.67, 53.3),
         ("large", TWO_INPUTS, 3.687, 6.67, 132.9),

@@ -176,6 +176,22 @@ def test_the_state_of_another_training_is_refused(
         run_training(make_config(stores), tmp_path)
 
 
+def test_training_can_start_from_another_ones_weights(
+    stores: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first = run_training(make_config(stores, steps=4), tmp_path / "first")
+    changes: dict[str, object] = {
+        "learning_rate": 1e-30,
+        "initial_weights": first.best_path,
+    }
+    second = run_training(make_config(stores, steps=1, **changes), tmp_path / "second")
+    before, after = weights(first.best_path), weights(second.best_path)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    other: dict[str, object] = {"widths": [4, 4], "blocks": [1, 1]}
+    with pytest.raises(ConfigError, match="holds the network 'base'"):
+        run_training(make_config(stores, overrides=other, **changes), tmp_path / "no")
+
+
 def test_time_limits_training_and_leads_the_cosine(
     stores: tuple[Path, Path], tmp_path: Path
 ) -> None:
