@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bifocus.errors import DeviceError, ProtocolError
 
-BANNER = re.compile(rb"(?!)")
+REFERENCE_LOST = re.compile(rb"(?!)")
 """Matches nothing: the controller announces no reset, its places begin at zero."""
 
 _NUMBER = rb"-?\d{1,12}(?:\.\d{1,6})?"

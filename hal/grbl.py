@@ -31,6 +31,12 @@ _STEP_TOLERANCE = 1e-3  # $100 and the file's step_um are rounded
 
 _STEPS_PER_MM, _MAX_MM_PER_MIN, _MM_PER_S2 = 100, 110, 120  # x; y and z follow
 _REPORT_INCHES, _HOMING_ON, _HOMING_MASK = 13, 22, 23
+_NEEDED = {_REPORT_INCHES, _HOMING_ON, _HOMING_MASK} | {
+    first + axis
+    for first in (_STEPS_PER_MM, _MAX_MM_PER_MIN, _MM_PER_S2)
+    for axis in range(3)
+}
+_TRIES = 3
 
 
 class Grbl:
@@ -49,8 +55,8 @@ class Grbl:
         with self._port.resets_expected():
             build = self._await_build()
             self._port.drain()
-        self._settings = codec.parse_settings(self._ask_lines(b"$$\n"))
         self._offset_um = None
+        self._read_settings()
         self._check_settings()
         x_um, y_um, z_um = (step / 2 + _READBACK_UM for step in self._config.step_um)
         return BoardFacts(
@@ -190,9 +196,20 @@ class Grbl:
         self._port.ask(command, collect, within_s=within_s, tries=1 if within_s else 3)
         return lines
 
+    def _read_settings(self) -> None:
+        """Ask until none of the lines that matter was lost."""
+        self._settings = {}
+        for _ in range(_TRIES):
+            self._settings |= codec.parse_settings(self._ask_lines(b"$$\n"))
+            if self._settings.keys() >= _NEEDED:
+                return
+        missing = sorted(_NEEDED - self._settings.keys())
+        msg = f"{self._port.name}: GRBL does not tell its settings {missing}"
+        raise ProtocolError(msg)
+
     def _check_settings(self) -> None:
         """Compare what the board and the file say of steps and pace."""
-        if self._settings.get(_REPORT_INCHES, 0):
+        if self._settings[_REPORT_INCHES]:
             msg = f"{self._port.name}: GRBL reports inches; send $13=0"
             raise ConfigError(msg)
         steps = self._per_axis(_STEPS_PER_MM)
@@ -220,10 +237,10 @@ class Grbl:
 
     def _check_homing(self) -> None:
         """Refuse a homing cycle that would drive z towards the glass."""
-        if not self._settings.get(_HOMING_ON, 0):
+        if not self._settings[_HOMING_ON]:
             msg = f"{self._port.name}: homing is off; send $22=1, or homing: none"
             raise ConfigError(msg)
-        z_homes_down = bool(int(self._settings.get(_HOMING_MASK, 0)) & 4)
+        z_homes_down = bool(int(self._settings[_HOMING_MASK]) & 4)
         if z_homes_down != self._config.invert[2]:
             msg = (
                 f"{self._port.name}: by $23 the z axis would home towards the glass; "
@@ -232,11 +249,7 @@ class Grbl:
             raise ConfigError(msg)
 
     def _per_axis(self, first: int) -> Triple:
-        try:
-            x, y, z = (self._settings[first + axis] for axis in range(3))
-        except KeyError as error:
-            msg = f"{self._port.name}: GRBL does not tell its setting ${error}"
-            raise ProtocolError(msg) from error
+        x, y, z = (self._settings[first + axis] for axis in range(3))
         if min(x, y, z) <= 0:
             msg = f"{self._port.name}: ${first} to ${first + 2} must be positive"
             raise ConfigError(msg)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from bifocus.errors import DeviceError, ProtocolError, ReferenceLostError
 from bifocus.hal.take_up import Triple
 
-BANNER = re.compile(rb"Grbl \d+\.\d")
-"""Printed after a reset; nothing else that GRBL prints contains it."""
+REFERENCE_LOST = re.compile(rb"Grbl \d+\.\d|ALARM:\d")
+"""Printed after a reset, or in an alarm; GRBL prints neither in an answer."""
 
 STATUS_QUERY = b"?"
 JOG_CANCEL = b"\x85"

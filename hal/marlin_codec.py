@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from bifocus.errors import DeviceError, ProtocolError, ReferenceLostError
 from bifocus.hal.take_up import Triple
 
-BANNER = re.compile(rb"^start\s*$|^(?:echo: ?)?Marlin \d", re.MULTILINE)
-"""The first lines after a reset."""
+REFERENCE_LOST = re.compile(
+    rb"^start\s*$|^(?:echo: ?)?Marlin \d|^Error:Printer (?:halted|stopped)",
+    re.MULTILINE,
+)
+"""The first lines after a reset, or the last before silence."""
 
 Steps = tuple[int, int, int]
 _NUMBER = rb"-?\d{1,8}(?:\.\d{1,6})?"

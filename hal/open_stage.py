@@ -21,11 +21,11 @@ from bifocus.hal.virtual_stage import VirtualStage
 from bifocus.stage_config import AnySerialStage, AnyStage
 
 _PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminals: Linux, admin-guide/devices.txt
-_BANNERS = {
+_REFERENCE_LOST = {
     "sangaboard": sangaboard_codec.BANNER,
-    "grbl": grbl_codec.BANNER,
-    "marlin": marlin_codec.BANNER,
-    "asi": asi_codec.BANNER,
+    "grbl": grbl_codec.REFERENCE_LOST,
+    "marlin": marlin_codec.REFERENCE_LOST,
+    "asi": asi_codec.REFERENCE_LOST,
 }
 
 
@@ -103,7 +103,7 @@ def open_serial_stage(
         link,
         clock=clock,
         name=f"{config.kind} on {config.port}",
-        banner=_BANNERS[config.kind],
+        reference_lost=_REFERENCE_LOST[config.kind],
         reply_s=config.deadlines.reply_s,
         observer=observer,
     )

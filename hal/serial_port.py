@@ -1,7 +1,8 @@
 """The one owner of a link to a board: lines, replies by a deadline, resets, a journal.
 
 It knows no command. A codec says which line answers, and which text a board prints
-when it has just been reset; such a text at any time means that the reference is lost.
+when it has just been reset or is in alarm; such a text at any time means that the
+reference is lost.
 """
 
 import logging
@@ -40,8 +41,8 @@ class SerialPort:
         The open link.
     name
         Names the board in messages, such as `grbl on /dev/ttyUSB0`.
-    banner
-        Found in a line that the board prints after a reset.
+    reference_lost
+        Found in what the board prints after a reset, or in an alarm.
     reply_s
         Longest wait for an answer that needs no motion.
     observer
@@ -54,7 +55,7 @@ class SerialPort:
         *,
         clock: Clock,
         name: str,
-        banner: re.Pattern[bytes],
+        reference_lost: re.Pattern[bytes],
         reply_s: float,
         observer: ExchangeObserver | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class SerialPort:
         self.reply_s = reply_s
         self.strays = 0  # lines that answered nothing we had asked
         self._link = link
-        self._banner = banner
+        self._reference_lost = reference_lost
         self._observer = observer
         self._lock = threading.RLock()
         self._buffer = bytearray()
@@ -112,7 +113,7 @@ class SerialPort:
         DeviceTimeoutError
             If no whole line came before `deadline_s`.
         ReferenceLostError
-            If the line is a reset banner.
+            If the line is a reset banner or an alarm.
         ProtocolError
             If far too many bytes came without an end of line.
         LinkLostError
@@ -177,7 +178,7 @@ class SerialPort:
         raise trouble
 
     def discard_input(self) -> None:
-        """Throw away what came unasked; a reset banner among it raises."""
+        """Throw away what came unasked; a banner or an alarm among it raises."""
         with self._lock:
             with self._losses_noted():
                 waiting = self._link.discard_input()
@@ -228,13 +229,13 @@ class SerialPort:
         return data
 
     def _check_no_reset(self, heard: bytes) -> None:
-        if self._resets_expected or not self._banner.search(heard):
+        if self._resets_expected or not self._reference_lost.search(heard):
             return
-        self.note_event("reset banner")
+        self.note_event("reset or alarm")
         msg = (
-            f"{self.name}: the board has been reset ({heard!r}), so its counts no "
-            "longer tell where the stage is; check its power and cable, then home the "
-            "stage or look where it stands and start again"
+            f"{self.name}: the board was reset or is in alarm ({heard!r}), so its "
+            "counts no longer tell where the stage is; find out why, then home the "
+            "stage, or look where it stands and start again"
         )
         raise ReferenceLostError(msg)
 

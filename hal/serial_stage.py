@@ -104,10 +104,12 @@ class SerialStage:
         with self._guarded():
             self._ensure_reachable()
             self._check_referenced()
-            self._end_pending_when_due()
-            pending = self._pending
-            expected_um = pending.target_um if pending else self._held_um
-            return as_position(self._seen(self._runner.read(), expected_um))
+            if self._motion.acquire(blocking=False):
+                try:
+                    return as_position(self._place_now())
+                finally:
+                    self._motion.release()
+            return as_position(self._frame.quantised(self._runner.read()))
 
     def move_to(self, position: StagePosition, wait: bool = True) -> MoveReceipt:
         """Move to an absolute position, approaching from below; see `devices.Stage`.
@@ -274,15 +276,13 @@ class SerialStage:
         self._may_move = False
         self._held_um = self._seen(place_um, leg.target_um)
 
-    def _end_pending_when_due(self) -> None:
+    def _place_now(self) -> Triple:
+        """Return the place, checked twice where it is not the expected one at rest."""
         leg = self._pending
-        if leg is None or self._clock.monotonic_s() < leg.end_s:
-            return
-        if self._motion.acquire(blocking=False):
-            try:
-                self._finish_pending()
-            finally:
-                self._motion.release()
+        if leg is not None and self._clock.monotonic_s() < leg.end_s:
+            return self._seen(self._runner.read(), leg.target_um)
+        self._finish_pending()
+        return self._place_at_rest()
 
     def _place_at_rest(self) -> Triple:
         """Return where the stage stands; raise when nobody can have moved it there."""
