@@ -70,7 +70,8 @@ class ParityReport(Model):
     device
         Where the subject ran.
     psnr_db
-        Between the two, not to a truth; None if no value differs.
+        Between the two, not to a truth. Of equal pictures, that of one value that
+        differs by one level: the most that so many values can tell.
     differing
         Share of the 8-bit values that differ.
     max
@@ -84,7 +85,7 @@ class ParityReport(Model):
     against: str
     pictures: str
     device: str
-    psnr_db: NonNegative | None
+    psnr_db: NonNegative
     differing: Annotated[float, Field(ge=0, le=1)]
     max: NonNegative
     nan: Annotated[int, Field(ge=0)]

@@ -31,7 +31,7 @@ class NetworkMethod:
         """Return the fused picture, on the grid of the network's base image."""
         images = [
             torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
-            for picture in _images(pair, self.network.inputs)
+            for picture in pictures_of(pair, self.network.inputs)
         ]
         with torch.inference_mode():
             fused = self.network(*images)[0].permute(1, 2, 0).numpy()
@@ -55,7 +55,8 @@ def load_network_method(path: Path) -> NetworkMethod:
     return NetworkMethod(name=loaded.name, network=loaded.network)
 
 
-def _images(pair: EvaluationPair, names: tuple[str, ...]) -> list[UInt8Image]:
+def pictures_of(pair: EvaluationPair, names: tuple[str, ...]) -> list[UInt8Image]:
+    """Return the pictures that a network asks for by name, in that order."""
     is_plus = is_plus_sharper(pair.minus, pair.plus)
     available = {
         "minus": pair.minus,

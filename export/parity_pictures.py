@@ -1,0 +1,106 @@
+"""The pictures that travel with an engine, so that any device can repeat the check.
+
+One pair of simulated tissue, and one of coloured noise that a pair of shots might have;
+with both, what PyTorch made of them in float32. All is drawn from seeds: no picture of
+a patient, none that needs a licence.
+"""
+
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from bifocus.errors import EngineError
+from bifocus.export.calibration import simulated_pairs
+from bifocus.export.parity import Engine, Pictures, PictureSet, UInt8Batch
+
+DEFAULT_SIZE_PX = (192, 256)
+TISSUE, NOISE = "test pair", "random pictures"
+_SEED = 4
+_NOISE_SD = 4.0  # grey levels between two shots of one field
+
+
+def make_test_pair(
+    reference: Engine, inputs: tuple[str, ...], size_px: tuple[int, int] | None = None
+) -> list[PictureSet]:
+    """Return the pictures, and what `reference` makes of them.
+
+    Parameters
+    ----------
+    reference
+        PyTorch in float32.
+    inputs
+        Names of the pictures that the network takes.
+    size_px
+        Rows and columns; None for 192 x 256.
+    """
+    size_px = size_px or DEFAULT_SIZE_PX
+    (tissue,) = simulated_pairs(inputs, count=1, seed=_SEED)
+    return [
+        PictureSet(name=name, pictures=pictures, fused=reference(pictures))
+        for name, pictures in (
+            (TISSUE, fit_pictures(tissue, size_px)),
+            (NOISE, _noise_pictures(inputs, size_px)),
+        )
+    ]
+
+
+def pack_test_pair(sets: list[PictureSet]) -> bytes:
+    """Return the content of an NPZ file with the pictures of all sets."""
+    arrays: dict[str, Any] = {  # NumPy's types take the names for its own options
+        f"{number}:{pictures.name}:{key}": batch
+        for number, pictures in enumerate(sets)
+        for key, batch in {**pictures.pictures, "fused": pictures.fused}.items()
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def unpack_test_pair(content: bytes, name: str) -> list[PictureSet]:
+    """Return the sets of a file that `pack_test_pair` made; nothing is ever unpickled.
+
+    Raises
+    ------
+    EngineError
+        If the file is damaged.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        sets: dict[tuple[str, str], dict[str, UInt8Batch]] = {}
+        for key, batch in arrays.items():
+            number, kind, picture = key.split(":")
+            sets.setdefault((number, kind), {})[picture] = batch
+        return [
+            PictureSet(name=kind, fused=batches.pop("fused"), pictures=batches)
+            for (_, kind), batches in sorted(sets.items())
+        ]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        msg = f"{name}: not a whole test pair ({error}); export the model again"
+        raise EngineError(msg) from error
+
+
+def fit_pictures(pictures: Pictures, size_px: tuple[int, int]) -> Pictures:
+    """Return the pictures cut, or mirrored at their edges, to a size."""
+    rows, columns = size_px
+    fitted = {}
+    for key, batch in pictures.items():
+        grow = (max(0, rows - batch.shape[1]), max(0, columns - batch.shape[2]))
+        border = ((0, 0), (0, grow[0]), (0, grow[1]), (0, 0))
+        mirrored = np.pad(batch, border, mode="symmetric")
+        fitted[key] = np.ascontiguousarray(mirrored[:, :rows, :columns])
+    return fitted
+
+
+def _noise_pictures(inputs: tuple[str, ...], size_px: tuple[int, int]) -> Pictures:
+    rng = np.random.default_rng(_SEED)
+    shape = (1, *size_px, 3)
+    field = gaussian_filter(rng.normal(size=shape), (0, 2, 2, 0))
+    common = 150 + 40 * field / field.std()
+    return {
+        name: np.clip(common + rng.normal(0, _NOISE_SD, shape), 0, 255).astype(np.uint8)
+        for name in inputs
+    }
