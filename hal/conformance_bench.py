@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from bifocus.clock import Clock, VirtualClock
-from bifocus.errors import ConfigError
+from bifocus.errors import BifocusError, ConfigError
 from bifocus.hal.devices import Camera, Stage
 from bifocus.records import StagePosition
 
@@ -114,6 +114,15 @@ class Bench:
     patience_s
         Real seconds that a call may take before it is held to hang.
 
+    Attributes
+    ----------
+    forgets
+        Set by the first check: whether the board counts from zero whenever it is
+        opened. Then `reopen` goes back to the middle first.
+    is_adrift
+        Whether such a board was opened anew away from the middle, so that nobody knows
+        any more where the middle is.
+
     Raises
     ------
     ConfigError
@@ -131,10 +140,13 @@ class Bench:
         self._envelope = envelope or Envelope()
         self.patience_s = patience_s
         self._session: AbstractContextManager[DevicesUnderTest] | None = None
+        self._hung: list[threading.Thread] = []
+        self.forgets = False
+        self.is_adrift = False
 
     def __enter__(self) -> "Bench":
         """Open the devices and lay out the room around where the stage stands."""
-        self._enter()
+        self.open()
         try:
             self.centre, self.room = self._lay_out()
         except BaseException:
@@ -173,8 +185,10 @@ class Bench:
 
     def reopen(self) -> None:
         """Close the devices and open them again."""
+        if self.forgets and not self._is_in_the_middle():
+            self.is_adrift = True
         self.close()
-        self._enter()
+        self.open()
 
     def close(self) -> None:
         """Close the devices; may be called twice. Their complaints are only logged."""
@@ -185,6 +199,8 @@ class Bench:
             session.__exit__(None, None, None)
         except Exception as error:
             logger.warning("closing the devices raised %r", error)
+        while self._hung:
+            self._hung.pop().join(self.patience_s)
 
     def at(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> StagePosition:
         """Return a target inside the room; -1..1 is from one side to the other."""
@@ -222,7 +238,8 @@ class Bench:
     ) -> Ended[ResultT]:
         """Run a call in a thread of its own and say how it ended.
 
-        The thread of a call that hangs is left behind; closing the stage may free it.
+        The thread of a call that hangs is left behind; `close` waits for it, since
+        closing the stage may free it.
         """
         values: list[ResultT] = []
         errors: list[BaseException] = []
@@ -238,6 +255,8 @@ class Bench:
         thread = threading.Thread(target=run, name="hal-check", daemon=True)
         thread.start()
         thread.join(self.patience_s if limit_s is None else limit_s)
+        if thread.is_alive():
+            self._hung.append(thread)
         return Ended(
             value=values[0] if values else None,
             error=errors[0] if errors else None,
@@ -245,7 +264,17 @@ class Bench:
             seconds=clock.monotonic_s() - start_s,
         )
 
-    def _enter(self) -> None:
+    def _is_in_the_middle(self) -> bool:
+        """Go back to where the board's zero shall be; tell whether that went well."""
+        try:
+            self.stage.move_to(self.at())
+        except BifocusError as error:
+            logger.warning("the stage cannot go back to the middle: %s", error)
+            return False
+        return True
+
+    def open(self) -> None:
+        """Open the devices, which must be closed."""
         session = self._open_devices()
         self.devices = session.__enter__()
         self._session = session

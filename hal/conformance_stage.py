@@ -19,23 +19,45 @@ def check_opening(bench: Bench) -> Finding:
     bench.reopen()
     after = bench.where()
     bench.clock.sleep(_QUIET_S)
-    later = bench.where()
     moves = {
         axis: max(
             abs(getattr(place, axis) - getattr(before, axis))
-            for place in (after, later)
+            for place in (after, bench.where())
         )
         for axis in AXES
     }
     is_sound = all(moves[axis] <= bench.slack_um(axis) for axis in AXES)
+    if is_sound:
+        _see_whether_it_forgets(bench)
+    memory = "the board forgets where it is; " if bench.forgets else ""
     return judge(
         is_sound,
-        measured=f"moved by {_triple(moves)} um across closing and opening",
+        measured=f"{memory}moved by {_triple(moves)} um across closing and opening",
         expected="the same place, to a step",
         next_step="let opening only ask for version and position; if the board resets "
         "when the port opens, hold its DTR line, for it forgets where it is",
         figures={f"moved_{axis}": moves[axis] for axis in AXES},
     )
+
+
+def _see_whether_it_forgets(bench: Bench) -> None:
+    """Open anew away from the middle; a board that then counts from zero forgets.
+
+    The stage ends where it began, and there the board counts as it did at first.
+    """
+    bench.stage.move_to(bench.at(0.2, 0.2, 0.2))
+    away = bench.stage.position()
+    bench.reopen()
+    here = bench.stage.position()
+    values = {axis: (getattr(away, axis), getattr(here, axis)) for axis in AXES}
+    bench.forgets = any(abs(a) > bench.slack_um(x) for x, (a, _) in values.items())
+    bench.forgets &= all(abs(h) <= bench.slack_um(x) for x, (_, h) in values.items())
+    if bench.forgets:
+        back = {axis: getattr(bench.at(), axis) - a for axis, (a, _) in values.items()}
+        bench.stage.move_to(StagePosition(**back))
+        bench.close()
+        bench.open()
+    bench.stage.move_to(bench.at())
 
 
 def check_targets(bench: Bench) -> Finding:
@@ -164,6 +186,7 @@ def check_reopening(bench: Bench) -> Finding:
 
 def check_closing(bench: Bench) -> Finding:
     """Check that a stage can be closed twice, and then refuses to move."""
+    bench.stage.move_to(bench.at())
     stage, before, said = bench.stage, bench.where(), ""
     stage.close()
     try:
@@ -179,7 +202,8 @@ def check_closing(bench: Bench) -> Finding:
         here = bench.devices.witness()
         if abs(here.x_um - before.x_um) > bench.slack_um("x_um"):
             said = said or f"closing or a refused move took it to {_place(here)}"
-    bench.reopen()
+    bench.close()
+    bench.open()
     return judge(
         not said,
         measured=said or "closed twice in peace; a move was refused",

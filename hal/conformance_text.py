@@ -1,8 +1,6 @@
 """The conformance report as text, to attach to a bug report; no secrets in it."""
 
 import platform
-import re
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,10 +10,7 @@ from bifocus import __version__
 from bifocus.config import Instrument
 from bifocus.hal.conformance import ConformanceReport
 from bifocus.hal.conformance_bench import Bench
-
-_SECRET_KEY = re.compile(r"password|passwd|secret|token|credential|api_?key", re.I)
-_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_HIDDEN = "***"
+from bifocus.hal.secrets import without_secrets
 
 
 def read_facts(bench: Bench, config: Instrument) -> dict[str, Any]:
@@ -38,24 +33,6 @@ def read_facts(bench: Bench, config: Instrument) -> dict[str, Any]:
         known = camera.capabilities
         facts["camera"] = f"{known.kind}: {known.identity}"
     return facts
-
-
-def without_secrets(value: Any) -> Any:
-    """Return a document with passwords hidden: by key, and in addresses.
-
-    Examples
-    --------
-    >>> without_secrets({"device": "rtsp://me:pw@cam/1", "token": "x", "port": 3})
-    {'device': 'rtsp://***@cam/1', 'token': '***', 'port': 3}
-    """
-    if isinstance(value, Mapping):
-        return {
-            key: _HIDDEN if _SECRET_KEY.search(str(key)) else without_secrets(inner)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [without_secrets(inner) for inner in value]
-    return _IN_URL.sub(_HIDDEN, value) if isinstance(value, str) else value
 
 
 def as_document(report: ConformanceReport) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from bifocus.hal.conformance_bench import Bench, WireFaults
 from bifocus.records import MoveReceipt
 
 NO_WIRE = "this device has no cable that the kit can touch"
+ADRIFT = "the board has forgotten where it is, under an earlier fault"
 _MOST_ALIKE = 2  # commands of one form that get a fault; each may cost a deadline
 _NUMBER = re.compile(rb"[-+]?[0-9]+(\.[0-9]+)?")
 
@@ -43,18 +44,23 @@ def check_silence(bench: Bench) -> Finding:
     wire = bench.devices.wire
     if wire is None:
         return skip(NO_WIRE)
+    if bench.is_adrift:
+        return skip(ADRIFT)
     longest_s = 0.0
     for nth in _each_command(bench, wire):
+        if bench.is_adrift:
+            break
+        wire = bench.devices.wire or wire  # each opening has a wire of its own
         bench.stage.move_to(bench.at(-0.3))
         wire.silence(nth)
         ended = bench.within(lambda: bench.stage.move_to(bench.at(0.3)))
-        wire.mend()
-        said = (
-            f"still waits after {bench.patience_s:g} s"
-            if ended.is_hung
-            else _verdict(bench, ended.value, ended.error)
-        )
-        bench.reopen()
+        if ended.is_hung:
+            said = f"still waits after {bench.patience_s:g} s"
+            _give_up(bench, wire)
+        else:
+            wire.mend()
+            said = _verdict(bench, ended.value, ended.error)
+            bench.reopen()
         if said:
             return judge(
                 False,
@@ -77,6 +83,8 @@ def check_unplugging(bench: Bench) -> Finding:
     wire = bench.devices.wire
     if wire is None:
         return skip(NO_WIRE)
+    if bench.is_adrift:
+        return skip(ADRIFT)
     bench.stage.move_to(bench.at())
     wire.unplug()
     ended = bench.within(lambda: bench.stage.move_to(bench.at(0.3)))
@@ -108,15 +116,20 @@ def _fault_each_command(
     wire = bench.devices.wire
     if wire is None:
         return skip(NO_WIRE)
+    if bench.is_adrift:
+        return skip(ADRIFT)
     recovered = stopped = 0
     for nth in _each_command(bench, wire):
+        if bench.is_adrift:
+            break
+        wire = bench.devices.wire or wire  # each opening has a wire of its own
         bench.stage.move_to(bench.at(-0.3))
         fault(wire, nth)
         ended = bench.within(lambda: bench.stage.move_to(bench.at(0.3)))
-        wire.mend()
         if ended.is_hung:
-            bench.reopen()
+            _give_up(bench, wire)
             return skip(f"{what} (command {nth} of a move): it hangs; see silence-ends")
+        wire.mend()
         said = _verdict(bench, ended.value, ended.error)
         if said or ended.error is not None:
             bench.reopen()
@@ -137,6 +150,17 @@ def _fault_each_command(
         next_step="",
         figures={"recovered": float(recovered), "stopped": float(stopped)},
     )
+
+
+def _give_up(bench: Bench, wire: WireFaults) -> None:
+    """Free a call that hangs by closing the stage under it; then open it anew.
+
+    The cable stays broken until then, so that the call cannot wake up and move.
+    """
+    bench.is_adrift |= bench.forgets
+    bench.close()
+    wire.mend()
+    bench.open()
 
 
 def _each_command(bench: Bench, wire: WireFaults) -> list[int]:

@@ -162,7 +162,7 @@ def test_an_impossible_envelope_is_refused(on_tissue: Path, value: str) -> None:
 
 
 def test_secrets_stay_out_of_the_report() -> None:
-    from bifocus.hal.conformance_text import without_secrets
+    from bifocus.hal.secrets import without_secrets
 
     hidden = without_secrets(
         {"camera": [{"device": "rtsp://user:hunter2@cam/1"}], "api_key": "hunter2"}
