@@ -35,7 +35,12 @@ class VirtualCameraConfig(VirtualSensor):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the pixels come from the virtual slide."""
+        """Always."""
+        return True
+
+    @property
+    def needs_virtual_slide(self) -> bool:
+        """Always."""
         return True
 
 
@@ -75,7 +80,12 @@ class RealCameraConfig(Model):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the pixels come from the virtual slide."""
+        """Whether the pixels are no real camera's, as far as this file tells."""
+        return False
+
+    @property
+    def needs_virtual_slide(self) -> bool:
+        """Whether the camera looks at the virtual slide."""
         return False
 
 
@@ -146,6 +156,11 @@ class AravisCameraConfig(RealCameraConfig):
     @property
     def is_simulated(self) -> bool:
         """Whether the pixels come from the virtual slide."""
+        return self.needs_virtual_slide
+
+    @property
+    def needs_virtual_slide(self) -> bool:
+        """Whether this program is to serve the camera itself."""
         return self.address == "virtual"
 
 
@@ -176,6 +191,11 @@ class MicroManagerCameraConfig(RealCameraConfig):
     core: MicroManagerCore
     device: Label
     pixel_format: Label = "32bitRGB"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the camera is one of Micro-Manager's simulations."""
+        return self.core.simulates(self.device)
 
 
 CameraConfig = Annotated[

@@ -108,7 +108,7 @@ class Instrument(Model):
 
     @model_validator(mode="after")
     def _slide_for_virtual(self) -> "Instrument":
-        if self.camera.is_simulated and self.virtual_slide is None:
+        if self.camera.needs_virtual_slide and self.virtual_slide is None:
             msg = "a virtual camera needs a `virtual_slide:` section to look at"
             raise ValueError(msg)
         return self

@@ -1,16 +1,18 @@
-"""What the instrument file says of Micro-Manager: its core, its stages.
+"""What the instrument file says of Micro-Manager: which devices its core loads.
 
 Stage and camera sections that name the same `core:` share one core, because a hub or a
 serial port can be opened only once.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from bifocus.config_model import Model, NonNegative, Positive, Range_um
+from bifocus.config_model import Model
 
 Label = Annotated[str, Field(min_length=1)]
+# Adapter libraries that only simulate; what they deliver is stamped as simulated.
+SIMULATING = ("DemoCamera", "SequenceTester", "NotificationTester")
 
 
 class MicroManagerDevice(Model):
@@ -43,34 +45,13 @@ class MicroManagerCore(Model):
             raise ValueError(msg)
         return self
 
+    def simulates(self, *labels: str) -> bool:
+        """Return whether one of the listed devices only simulates.
 
-class MicroManagerStageConfig(Model):
-    """An XY stage and a focus drive of Micro-Manager, as one stage.
-
-    Micro-Manager tells neither travel nor speed, so both are given here; deadlines
-    come from them. `can_stop` says that the adapter's Stop really ends a motion.
-    """
-
-    kind: Literal["micromanager"]
-    core: MicroManagerCore
-    xy_device: Label
-    z_device: Label
-    x_um: Range_um
-    y_um: Range_um
-    z_um: Range_um
-    speed_um_per_s: tuple[Positive, Positive, Positive]
-    step_um: tuple[Positive, Positive, Positive]
-    tolerance_um: tuple[Positive, Positive, Positive] = (1.0, 1.0, 0.5)
-    settle_s: NonNegative = 0.1
-    take_up_um: tuple[NonNegative, NonNegative, NonNegative] = (0.0, 0.0, 0.0)
-    timeout_s: Positive = 2.0
-    can_stop: bool = True
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "MicroManagerStageConfig":
-        for axis in ("x_um", "y_um", "z_um"):
-            low, high = getattr(self, axis)
-            if not low < high:
-                msg = f"{axis}: the low end {low} must be below the high end {high}"
-                raise ValueError(msg)
-        return self
+        What a `config_file` loads is known when it is open, from the device's
+        capabilities.
+        """
+        return any(
+            device.label in labels and device.library in SIMULATING
+            for device in self.devices
+        )

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from bifocus.config_model import Finite, Model, NonNegative, Positive, Range_um
+from bifocus.micromanager_config import Label, MicroManagerCore
 
 PerAxis = tuple[Positive, Positive, Positive]
 Margins_um = tuple[NonNegative, NonNegative, NonNegative]
@@ -92,29 +93,23 @@ class Deadlines(Model):
     boot_s: Annotated[float, Field(gt=0, le=60)] = 6.0
 
 
-class SerialStageConfig(_Travel):
-    """What all boards on a serial port have in common.
+class RealStageConfig(_Travel):
+    """What all real stages have in common.
 
     `step_um` is the smallest commanded step in the stage's frame. `invert` turns axes
-    whose board counts the other way: x must point right and y down in the picture, and
-    z up, away from the slide. `assert_dtr` sets the port's control lines.
+    whose controller counts the other way: x must point right and y down in the
+    picture, and z up, away from the slide.
     """
 
     typical_command_s: ClassVar[float] = 0.004
 
     name: str = "stage"
-    port: Annotated[str, Field(min_length=1)]
-    baud: Annotated[int, Field(ge=1200, le=4_000_000)] = 115200
-    assert_dtr: bool = True
-    simulated: bool = False
     invert: tuple[bool, bool, bool] = (False, False, False)
-    homing: Literal["none", "switches"] = "none"
-    stop_latency_s: Annotated[float, Field(ge=0.05, le=10)] = 0.5
     objective_guard: ObjectiveGuard | None = None
     deadlines: Deadlines = Deadlines()
 
     @model_validator(mode="after")
-    def _guard_leaves_room(self) -> "SerialStageConfig":
+    def _guard_leaves_room(self) -> "RealStageConfig":
         guard, top_um = self.objective_guard, self.z_um[1]
         if guard is not None and guard.lowest_z_um + self.take_up_um[2] >= top_um:
             msg = (
@@ -123,11 +118,6 @@ class SerialStageConfig(_Travel):
             )
             raise ValueError(msg)
         return self
-
-    @property
-    def is_simulated(self) -> bool:
-        """Whether the board behind the port is virtual firmware."""
-        return self.simulated
 
     @property
     def safe_z_um(self) -> Range_um:
@@ -142,6 +132,59 @@ class SerialStageConfig(_Travel):
         shared = {key: getattr(self, key) for key in _Travel.model_fields}
         own = {"z_um": self.safe_z_um, "command_s": self.typical_command_s}
         return VirtualStageConfig(kind="virtual", name=self.name, **(shared | own))
+
+
+class VirtualFirmware(Model):
+    """The board that this process plays itself, where `port` is `virtual`.
+
+    Power comes on with the glass at zero. `link: pty` puts a pseudo-terminal between.
+    """
+
+    variant: (
+        Literal["sangaboard", "sangaboard-v1", "grbl", "marlin", "asi", "asi-tiger"]
+        | None
+    ) = None
+    link: Literal["direct", "pty"] = "direct"
+    mechanics: Mechanics = Mechanics()
+
+
+class SerialStageConfig(RealStageConfig):
+    """What all boards on a serial port have in common.
+
+    `assert_dtr` sets the port's control lines. `simulated` says that no real board is
+    behind the port; with `port: virtual` this process plays the board.
+    """
+
+    port: Annotated[str, Field(min_length=1)]
+    baud: Annotated[int, Field(ge=1200, le=4_000_000)] = 115200
+    assert_dtr: bool = True
+    simulated: bool = False
+    homing: Literal["none", "switches"] = "none"
+    stop_latency_s: Annotated[float, Field(ge=0.05, le=10)] = 0.5
+    virtual_firmware: VirtualFirmware | None = None
+
+    @model_validator(mode="after")
+    def _simulated_where_virtual(self) -> "SerialStageConfig":
+        if self.port != "virtual":
+            if self.virtual_firmware is not None:
+                msg = "virtual_firmware: needs `port: virtual`"
+                raise ValueError(msg)
+            return self
+        if not self.simulated or self.homing != "none":
+            msg = "port: virtual needs `simulated: true` and `homing: none`"
+            raise ValueError(msg)
+        kind = str(getattr(self, "kind", ""))
+        firmware = self.virtual_firmware
+        variant = firmware.variant if firmware is not None else None
+        if variant is not None and variant.partition("-")[0] != kind:
+            msg = f"virtual_firmware.variant: {variant} is no {kind}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the board behind the port is virtual firmware."""
+        return self.simulated
 
 
 class SangaboardStageConfig(SerialStageConfig):
@@ -204,6 +247,29 @@ class AsiStageConfig(SerialStageConfig):
         return self
 
 
+class MicroManagerStageConfig(RealStageConfig):
+    """An XY stage and a focus drive of Micro-Manager, as one stage.
+
+    Micro-Manager tells neither travel nor pace, so that both are given here; deadlines
+    come from them. A place read back within `tolerance_um` is the commanded one.
+    `can_stop` says that the adapters' Stop really ends a motion. `homing: adapter`
+    has the XY adapter look for its reference; `none` trusts the counts.
+    """
+
+    kind: Literal["micromanager"]
+    core: MicroManagerCore
+    xy_device: Label
+    z_device: Label
+    tolerance_um: PerAxis = (1.0, 1.0, 0.5)
+    can_stop: bool = True
+    homing: Literal["none", "adapter"] = "none"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether a device that moves is one of Micro-Manager's simulations."""
+        return self.core.simulates(self.xy_device, self.z_device)
+
+
 AnySerialStage = (
     SangaboardStageConfig | GrblStageConfig | MarlinStageConfig | AsiStageConfig
 )
@@ -213,5 +279,6 @@ AnyStage = (
     | GrblStageConfig
     | MarlinStageConfig
     | AsiStageConfig
+    | MicroManagerStageConfig
 )
 """The union behind `stage:`; `kind` tells which."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bifocus.errors import ConfigError, DeviceError
-from bifocus.micromanager_config import MicroManagerCore, MicroManagerDevice
-
-# Adapter libraries that only simulate; what they deliver is stamped as simulated.
-SIMULATING = ("DemoCamera", "SequenceTester", "NotificationTester")
+from bifocus.micromanager_config import (
+    SIMULATING,
+    MicroManagerCore,
+    MicroManagerDevice,
+)
 
 
 @dataclass(slots=True)
@@ -34,6 +35,11 @@ class CoreLease:
     def __init__(self, key: str, core: Any) -> None:
         self._key = key
         self._core: Any = core
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether this share was given back."""
+        return self._core is None
 
     @property
     def core(self) -> Any:

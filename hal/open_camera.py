@@ -98,7 +98,7 @@ def open_camera(
             f"instrument '{config.name}'"
         )
         raise ConfigError(msg)
-    if isinstance(camera, AravisCameraConfig) and camera.is_simulated:
+    if isinstance(camera, AravisCameraConfig) and camera.needs_virtual_slide:
         return _open_loopback(config, camera, base_dir, clock, stage, poses)
     source = open_source(camera, base_dir=base_dir, clock=clock)
     fresh = FreshCamera(source, camera, clock=clock, position=stage.position)

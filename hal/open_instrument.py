@@ -56,9 +56,10 @@ def open_instrument(
     """
     chosen = clock or (VirtualClock() if config.clock == "virtual" else RealClock())
     with ExitStack() as devices:
-        opened = open_stage(config.stage, clock=chosen, seed=config.seed)
+        opened = open_stage(
+            config.stage, clock=chosen, seed=config.seed, base_dir=base_dir
+        )
         devices.callback(opened.stage.close)
-        devices.callback(opened.stage.stop)
         seen = open_camera(
             config,
             base_dir=base_dir,
@@ -67,6 +68,7 @@ def open_instrument(
             poses=opened.poses,
         )
         devices.callback(seen.camera.close)
+        devices.callback(opened.stage.stop)  # first of all
         yield OpenInstrument(
             stage=opened.stage,
             camera=seen.camera,

@@ -1,4 +1,4 @@
-"""Opens the stage that the `stage:` section describes: virtual, or behind a port."""
+"""Opens the stage that the `stage:` section describes, whatever is behind it."""
 
 import os
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from bifocus.hal.serial_port import SerialPort
 from bifocus.hal.serial_stage import SerialStage
 from bifocus.hal.virtual_camera import PoseSource
 from bifocus.hal.virtual_stage import VirtualStage
-from bifocus.stage_config import AnySerialStage, AnyStage
+from bifocus.stage_config import AnySerialStage, AnyStage, MicroManagerStageConfig
 
 _PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminals: Linux, admin-guide/devices.txt
 _REFERENCE_LOST = {
@@ -42,6 +42,7 @@ def open_stage(
     *,
     clock: Clock,
     seed: int,
+    base_dir: Path = Path(),
     observer: ExchangeObserver | None = None,
 ) -> OpenStage:
     """Open a stage; nothing moves.
@@ -54,6 +55,8 @@ def open_stage(
         The instrument's clock; a serial port needs the real one.
     seed
         Draws the play and the noise of a virtual stage.
+    base_dir
+        Folder of the instrument file; relative paths in it start here.
     observer
         Is told every exchange on the wire.
 
@@ -69,8 +72,13 @@ def open_stage(
         stage = VirtualStage(config, clock=clock, seed=seed)
         return OpenStage(stage=stage, poses=stage)
     if isinstance(clock, VirtualClock):
-        msg = f"stage '{config.name}': a serial port runs on real time; set clock: real"
+        msg = f"stage '{config.name}': real stages run on real time; set clock: real"
         raise ConfigError(msg)
+    if isinstance(config, MicroManagerStageConfig):
+        from bifocus.hal.micromanager_stage import open_micromanager_stage
+
+        bridge = open_micromanager_stage(config, base_dir=base_dir, clock=clock)
+        return OpenStage(stage=bridge, poses=None)
     if is_pseudo_terminal(Path(config.port)) and not config.simulated:
         msg = (
             f"stage '{config.name}': {config.port} is a pseudo-terminal, so no real "

@@ -7,13 +7,13 @@ from bifocus.errors import OutOfTravelError
 from bifocus.hal.devices import StageLimits
 from bifocus.hal.take_up import Triple
 from bifocus.records import StagePosition
-from bifocus.stage_config import SerialStageConfig
+from bifocus.stage_config import RealStageConfig
 
 
 class StageFrame:
-    """The geometry of one stage; see `SerialStageConfig` for what it is made from."""
+    """The geometry of one stage; see `RealStageConfig` for what it is made from."""
 
-    def __init__(self, config: SerialStageConfig) -> None:
+    def __init__(self, config: RealStageConfig) -> None:
         self._step_um = config.step_um
         self._signs = tuple(-1.0 if turned else 1.0 for turned in config.invert)
         ranges = (config.x_um, config.y_um, config.safe_z_um)
