@@ -22,6 +22,7 @@ from bifocus.edge.fusers import Fuser, PhysicsFuser
 from bifocus.edge.network_fuser import NetworkEngine, NetworkFuser
 from bifocus.edge.onnx_fuser import OnnxEngine
 from bifocus.edge.openvino_fuser import OpenvinoEngine
+from bifocus.edge.tensorrt_fuser import TensorrtEngine
 from bifocus.errors import ConfigError, EngineError
 
 DEFAULT_FILE = "default.yaml"
@@ -29,6 +30,7 @@ DEFAULT_FILE = "default.yaml"
 _ENGINES: Mapping[str, tuple[EngineName, ...]] = {
     ".onnx": ("onnxruntime", "openvino"),
     ".xml": ("openvino",),
+    ".engine": ("tensorrt",),
 }
 
 
@@ -176,7 +178,12 @@ def _open_openvino(path: Path, _wish: EngineWish) -> NetworkEngine:
     return OpenvinoEngine(path)
 
 
+def _open_tensorrt(path: Path, _wish: EngineWish) -> NetworkEngine:
+    return TensorrtEngine(path)
+
+
 _OPENERS: Mapping[str, _Opener] = {
     "onnxruntime": _open_onnxruntime,
     "openvino": _open_openvino,
+    "tensorrt": _open_tensorrt,
 }

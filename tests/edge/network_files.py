@@ -166,8 +166,12 @@ def write_network(
 
 def run_whole(content: bytes, pictures: dict[str, UInt8Image]) -> UInt8Image:
     """Run the graph on whole pictures with a session of the test's own."""
+    feeds = {name: pictures[name][None] for name in INPUTS}
+    return np.asarray(_session(content).run(None, feeds)[0][0], dtype=np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _session(content: bytes) -> Any:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    feeds = {name: pictures[name][None] for name in INPUTS}
-    return np.asarray(session.run(None, feeds)[0][0], dtype=np.uint8)
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

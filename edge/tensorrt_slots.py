@@ -1,0 +1,204 @@
+"""The ring of slots between callers and a TensorRT engine: upload, compute, download.
+
+Each slot has page-locked arrays for its inputs and its output, and a CUDA graph of its
+own. Three streams with events between them, so that one slot's copies run beside the
+other's computing. Where GPU and CPU share their memory, as on a Jetson, the GPU works
+in the page-locked arrays themselves and nothing is copied.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from bifocus.edge.cuda_graph import Graph, Recorder
+from bifocus.edge.device_memory import DeviceBlock, DeviceMemory, Event, PinnedArray
+from bifocus.edge.network_inputs import NetworkForm
+from bifocus.errors import EngineError, EngineLostError
+from bifocus.records import UInt8Image
+from bifocus.tensorrt_api import IExecutionContext
+
+# One is computed while the next is copied; more helps only if copies take longer.
+_N_SLOTS = 2
+
+
+class _Freed(Protocol):
+    def free(self) -> None: ...
+
+
+_T = TypeVar("_T", bound=_Freed)
+
+
+class SlotRing:
+    """Slots of one window size; made, started, waited for and freed by one thread.
+
+    `fill` and `result` are for the thread that asks, between `wait` and `start`.
+
+    Raises
+    ------
+    EngineLostError
+        If the GPU has no memory, or fails.
+    """
+
+    def __init__(
+        self,
+        memory: DeviceMemory,
+        context: IExecutionContext,
+        form: NetworkForm,
+        *,
+        is_mapped: bool,
+        record: Recorder,
+    ) -> None:
+        if form.size_px is None:
+            msg = f"{form.network}: slots need a fixed size"
+            raise EngineError(msg)
+        self._memory = memory
+        self._context = context
+        self._form = form
+        self._is_mapped = is_mapped
+        self._taken: list[_Freed] = []
+        self.n_slots = _N_SLOTS
+        try:
+            self._upload, self._compute, self._download = (
+                self._take(memory.stream) for _ in range(3)
+            )
+            self._slots = [
+                self._make_slot((1, *form.size_px, 3)) for _ in range(_N_SLOTS)
+            ]
+            for slot in self._slots:
+                self._warm_up(slot, record)
+        except BaseException:
+            with suppress(EngineLostError):  # the first failure is the one to tell
+                self.free()
+            raise
+
+    @property
+    def notes(self) -> str:
+        """What the report should tell of how it runs."""
+        parts = ["zero-copy"] if self._is_mapped else []
+        if all(slot.graph is not None for slot in self._slots):
+            parts.append("CUDA graph")
+        return "".join(f", {part}" for part in parts)
+
+    def fill(self, number: int, window: Mapping[str, UInt8Image]) -> None:
+        """Write a window's pictures into a free slot."""
+        for name, pinned in self._slots[number].inputs.items():
+            pinned.array[0] = window[name]
+
+    def result(self, number: int) -> UInt8Image:
+        """Return the slot's output, (rows, columns, 3), after `wait`."""
+        pixels: UInt8Image = self._slots[number].output.array[0]
+        return pixels
+
+    def start(self, number: int) -> None:
+        """Queue a filled slot."""
+        slot = self._slots[number]
+        for name, block in slot.input_blocks.items():
+            self._memory.copy(block, slot.inputs[name], self._upload)
+        if slot.input_blocks:
+            self._upload.record(slot.uploaded)
+            self._compute.wait_for(slot.uploaded)
+        if slot.graph is not None:
+            slot.graph.launch()
+        else:
+            self._execute(slot)
+        last = self._compute
+        if slot.output_block is not None:
+            self._compute.record(slot.computed)
+            self._download.wait_for(slot.computed)
+            self._memory.copy(slot.output, slot.output_block, self._download)
+            last = self._download
+        last.record(slot.done)
+
+    def wait(self, number: int) -> None:
+        """Wait until the slot's output is there."""
+        self._slots[number].done.synchronize()
+
+    def free(self) -> None:
+        """Give everything back, the last taken first."""
+        while self._taken:
+            self._taken.pop().free()
+
+    def _take(self, make: Callable[[], _T]) -> _T:
+        thing = make()
+        self._taken.append(thing)
+        return thing
+
+    def _make_slot(self, shape: tuple[int, ...]) -> "_Slot":
+        memory, form, mapped = self._memory, self._form, self._is_mapped
+
+        def pinned() -> PinnedArray:
+            return self._take(lambda: memory.pinned(shape, is_mapped=mapped))
+
+        inputs = {name: pinned() for name in form.inputs}
+        output = pinned()
+        for array in (*inputs.values(), output):
+            array.array[...] = 0
+        blocks: dict[str, DeviceBlock] = {}
+        output_block = None
+        if not mapped:
+            n_bytes = output.array.nbytes
+            blocks = {
+                name: self._take(lambda: memory.device(n_bytes)) for name in inputs
+            }
+            output_block = self._take(lambda: memory.device(n_bytes))
+        uploaded, computed, done = (self._take(memory.event) for _ in range(3))
+        return _Slot(inputs, output, blocks, output_block, uploaded, computed, done)
+
+    def _warm_up(self, slot: "_Slot", record: Recorder) -> None:
+        """Run once, since the first run loads kernels, and record the second."""
+        number = self._slots.index(slot)
+        self.start(number)
+        self.wait(number)
+        graph = record(self._compute.handle, lambda: self._execute(slot))
+        if graph is not None:
+            slot.graph = graph
+            self._taken.append(graph)
+
+    def _execute(self, slot: "_Slot") -> None:
+        for name, address in slot.addresses(self._form.output).items():
+            if not self._context.set_tensor_address(name, address):
+                msg = f"{self._form.network}: TensorRT takes no address for '{name}'"
+                raise EngineLostError(msg)
+        if not self._context.execute_async_v3(self._compute.handle):
+            msg = (
+                f"{self._form.network}: TensorRT could not queue the engine; start the "
+                "command anew"
+            )
+            raise EngineLostError(msg)
+
+
+class _Slot:
+    """One pair of buffers and its marks."""
+
+    def __init__(
+        self,
+        inputs: dict[str, PinnedArray],
+        output: PinnedArray,
+        input_blocks: dict[str, DeviceBlock],
+        output_block: DeviceBlock | None,
+        uploaded: Event,
+        computed: Event,
+        done: Event,
+    ) -> None:
+        self.inputs = inputs
+        self.output = output
+        self.input_blocks = input_blocks
+        self.output_block = output_block
+        self.uploaded = uploaded
+        self.computed = computed
+        self.done = done
+        self.graph: Graph | None = None
+
+    def addresses(self, output_name: str) -> dict[str, int]:
+        """Return where the engine finds each tensor."""
+        found = {
+            name: (
+                self.input_blocks[name].address
+                if self.input_blocks
+                else pinned.device_address
+            )
+            for name, pinned in self.inputs.items()
+        }
+        block = self.output_block
+        found[output_name] = block.address if block else self.output.device_address
+        return found

@@ -1,0 +1,106 @@
+"""TensorRT over the simulated GPU: its kernels are ONNX Runtime, its names recorded."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bifocus.cuda_device import CudaDevice
+from tests.edge.network_files import INPUTS, make_graph, run_whole, write_network
+from tests.edge.simulated_gpu import SimulatedCudaError, SimulatedGpu
+from tests.export.tensorrt_double import FakeTensorRT, Recorded
+
+SIZE_PX = (64, 48)  # rows, columns
+GPU = CudaDevice(
+    name="Simulated",
+    compute_capability="8.7",
+    driver="CUDA 12.6",
+    is_integrated=False,
+    total_bytes=2**33,
+    free_bytes=2**32,
+)
+
+
+class SimulatedTensorRT(FakeTensorRT):
+    """A module of one recorded version whose engines run `graph` on the GPU."""
+
+    def __init__(
+        self, gpu: SimulatedGpu, version: str = "tensorrt-10.3.0", **options: Any
+    ) -> None:
+        super().__init__(version, **options)
+        self.gpu = gpu
+        self.graph = make_graph()
+        self.tensors = (*INPUTS, "fused")
+        self.refuses_to_queue = False
+        self.has_context = True
+
+    def engine(self) -> Recorded:
+        modes, shape = self.TensorIOMode, (1, *SIZE_PX, 3)
+        return self.object(
+            "ICudaEngine",
+            num_io_tensors=len(self.tensors),
+            get_tensor_name=self.tensors.__getitem__,
+            get_tensor_dtype=lambda _name: self.DataType.UINT8,
+            get_tensor_shape=lambda _name: shape,
+            get_tensor_mode=lambda name: (
+                modes.OUTPUT if name == "fused" else modes.INPUT
+            ),
+            create_execution_context=lambda: (
+                self.context() if self.has_context else None
+            ),
+        )
+
+    def context(self) -> Recorded:
+        addresses: dict[str, int] = {}
+
+        def compute(memory: list[Any]) -> list[Any]:
+            pictures = {
+                name: part.reshape(*SIZE_PX, 3)
+                for name, part in zip(INPUTS, memory, strict=True)
+            }
+            return [np.ascontiguousarray(run_whole(self.graph, pictures))]
+
+        def execute(handle: int) -> bool:
+            if self.refuses_to_queue:
+                return False
+            try:
+                reads = [addresses[name] for name in INPUTS]
+                self.gpu.launch(handle, reads, [addresses["fused"]], compute)
+            except SimulatedCudaError:
+                return False
+            return True
+
+        def set_address(name: str, memory: int) -> bool:
+            self.gpu.find(memory)
+            addresses[name] = memory
+            return True
+
+        return self.object(
+            "IExecutionContext",
+            set_tensor_address=set_address,
+            execute_async_v3=execute,
+        )
+
+
+def write_engine(folder: Path, trt: SimulatedTensorRT, **changes: Any) -> Path:
+    """Write an engine's file and manifest as `bifocus export --to tensorrt` does."""
+    built_with = {
+        "tensorrt": f"tensorrt {trt.__version__}",
+        "device": GPU.name,
+        "compute_capability": GPU.compute_capability,
+        "driver": GPU.driver,
+        "profile": "1x64x48",
+        "options": "fp16, level 3",
+        **changes.pop("built_with", {}),
+    }
+    values: dict[str, Any] = {
+        "content": trt.plan,
+        "kind": "tensorrt",
+        "precision": "fp16",
+        "batch": 1,
+        "height_px": SIZE_PX[0],
+        "width_px": SIZE_PX[1],
+        "built_with": built_with,
+        "built_from_sha256": "1" * 64,
+    }
+    return write_network(folder, "tiny.engine", **{**values, **changes})
