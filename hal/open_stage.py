@@ -10,6 +10,7 @@ from bifocus.hal import asi_codec, grbl_codec, marlin_codec, sangaboard_codec
 from bifocus.hal.asi import Asi
 from bifocus.hal.byte_link import ByteLink, ExchangeObserver
 from bifocus.hal.devices import Stage
+from bifocus.hal.firmware_stage import open_firmware
 from bifocus.hal.grbl import Grbl
 from bifocus.hal.marlin import Marlin
 from bifocus.hal.sangaboard import Sangaboard
@@ -18,7 +19,12 @@ from bifocus.hal.serial_port import SerialPort
 from bifocus.hal.serial_stage import SerialStage
 from bifocus.hal.virtual_camera import PoseSource
 from bifocus.hal.virtual_stage import VirtualStage
-from bifocus.stage_config import AnySerialStage, AnyStage, MicroManagerStageConfig
+from bifocus.stage_config import (
+    AnySerialStage,
+    AnyStage,
+    MicroManagerStageConfig,
+    VirtualFirmware,
+)
 
 _PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminals: Linux, admin-guide/devices.txt
 _REFERENCE_LOST = {
@@ -52,7 +58,7 @@ def open_stage(
     config
         The `stage:` section.
     clock
-        The instrument's clock; a serial port needs the real one.
+        The instrument's clock; only what is played in this process takes a virtual one.
     seed
         Draws the play and the noise of a virtual stage.
     base_dir
@@ -71,7 +77,7 @@ def open_stage(
     if config.kind == "virtual":
         stage = VirtualStage(config, clock=clock, seed=seed)
         return OpenStage(stage=stage, poses=stage)
-    if isinstance(clock, VirtualClock):
+    if isinstance(clock, VirtualClock) and not _is_played_here(config):
         msg = f"stage '{config.name}': real stages run on real time; set clock: real"
         raise ConfigError(msg)
     if isinstance(config, MicroManagerStageConfig):
@@ -79,21 +85,37 @@ def open_stage(
 
         bridge = open_micromanager_stage(config, base_dir=base_dir, clock=clock)
         return OpenStage(stage=bridge, poses=None)
+    link: ByteLink
+    poses: PoseSource | None = None
+    if config.port == "virtual":
+        link, poses = open_firmware(config, clock=clock, seed=seed)
+    else:
+        link = _open_port(config, clock)
+    try:
+        opened = open_serial_stage(config, link, clock=clock, observer=observer)
+    except BaseException:
+        link.close()
+        raise
+    return OpenStage(stage=opened, poses=poses)
+
+
+def _is_played_here(config: AnySerialStage | MicroManagerStageConfig) -> bool:
+    """Return whether this process plays the board, without a terminal between."""
+    if isinstance(config, MicroManagerStageConfig) or config.port != "virtual":
+        return False
+    return (config.virtual_firmware or VirtualFirmware()).link == "direct"
+
+
+def _open_port(config: AnySerialStage, clock: Clock) -> SerialLink:
     if is_pseudo_terminal(Path(config.port)) and not config.simulated:
         msg = (
             f"stage '{config.name}': {config.port} is a pseudo-terminal, so no real "
             "board; if that is meant, say so by `simulated: true` under `stage:`"
         )
         raise ConfigError(msg)
-    link = SerialLink(
+    return SerialLink(
         config.port, baud=config.baud, assert_dtr=config.assert_dtr, clock=clock
     )
-    try:
-        opened = open_serial_stage(config, link, clock=clock, observer=observer)
-    except BaseException:
-        link.close()
-        raise
-    return OpenStage(stage=opened, poses=None)
 
 
 def open_serial_stage(
