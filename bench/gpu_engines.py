@@ -1,0 +1,220 @@
+"""The physics on a GPU, the whole fusion, and TensorRT engines where there is one."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.gpu_networks import Scale, calm_head, compare, half_network, pictures
+from bench.gpu_timing import graphed, percentiles_ms, run_times_s
+from bifocus.errors import EngineError
+from bifocus.export.pixel_network import PixelNetwork
+from bifocus.model.network_registry import build_network
+from bifocus.tensorrt_api import ICudaEngine, TensorRT
+from bifocus.tensorrt_module import Flavour, load_tensorrt
+
+_NETWORK = "base"
+_SIZE_STEP_PX = 8
+
+
+class NotRunError(Exception):
+    """An item cannot run here; the text says why."""
+
+
+def check_physics(
+    network: str | None, device: torch.device, scale: Scale
+) -> dict[str, Any]:
+    """Return parity and times of the physics fusion, or of it and a network after it.
+
+    The picture is compared with the same graph's on the processor; that this graph
+    does what the numpy code does is a matter of tests/export.
+    """
+    module, optics = _physics(scale.parity_px)
+    shots = pictures(2, scale.parity_px, torch.device("cpu"))
+    after = None if network is None else calm_head(build_network(network))
+    with torch.no_grad():
+        exact = None if after is None else PixelNetwork(after)
+        expected = _fuse(module, optics, exact, shots)
+        half = None if after is None else half_network(after, device)
+        found = _fuse(*_moved(module, optics, device), half, _to(shots, device))
+    figures: dict[str, Any] = compare(found.cpu().numpy(), expected.numpy())
+    module, optics = _moved(*_physics(scale.tile_px), device)
+    shots = pictures(2, scale.tile_px, device)
+    with torch.no_grad():
+        replay = graphed(lambda: _fuse(module, optics, half, shots), device)
+        times_s = run_times_s(replay, device, count=scale.count)
+    return figures | percentiles_ms(times_s)
+
+
+def _physics(size_px: tuple[int, int]) -> tuple[Any, list[Tensor]]:
+    from bifocus.export.physics_graph import PhysicsGraph, transfer_inputs
+    from bifocus.focal_offset import PairOptics
+
+    optics = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.75)
+    draft = PhysicsGraph(size_px)
+    tables = transfer_inputs(optics, draft.layout.block_px)
+    n_offsets = tables["transfer"].shape[2]
+    module = PhysicsGraph(size_px, n_offsets=n_offsets).eval()
+    return module, [torch.from_numpy(np.asarray(table)) for table in tables.values()]
+
+
+def _moved(
+    module: Any, optics: list[Tensor], device: torch.device
+) -> tuple[Any, list[Tensor]]:
+    return module.to(device), _to(optics, device)
+
+
+def _to(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
+    return [tensor.to(device) for tensor in tensors]
+
+
+def _fuse(
+    module: Any,
+    optics: list[Tensor],
+    network: PixelNetwork | None,
+    shots: list[Tensor],
+) -> Tensor:
+    fused = module(*shots, *optics)
+    if network is None:
+        physics: Tensor = fused.physics
+        return physics.to(torch.uint8)
+    made = {
+        "minus": fused.minus_moved,
+        "plus": fused.plus_moved,
+        "physics": fused.physics,
+        "sharper": fused.sharper,
+        "other": fused.other,
+    }
+    picture: Tensor = network(*(made[name] for name in network.inputs))
+    return picture
+
+
+def check_engine(
+    flavour: Flavour, precision: str, device: torch.device, scale: Scale
+) -> dict[str, Any]:
+    """Build the engine of one network, run it, and compare it with float32.
+
+    Raises
+    ------
+    NotRunError
+        If this TensorRT is not here, or does not take this GPU.
+    """
+    try:
+        trt = load_tensorrt(flavour)
+    except EngineError as error:
+        raise NotRunError(str(error)) from error
+    if device.type != "cuda":
+        raise NotRunError(f"{flavour} {trt.__version__} runs engines on a GPU only")
+    size_px = tuple(side // _SIZE_STEP_PX * _SIZE_STEP_PX for side in scale.tile_px)
+    torch.manual_seed(0)
+    network = calm_head(build_network(_NETWORK))
+    built = _build(flavour, network, precision, (size_px[0], size_px[1]))
+    images = pictures(len(network.inputs), (size_px[0], size_px[1]), device)
+    engine = _load(trt, built.plan)
+    fused = torch.zeros_like(images[0])
+    run = _runner(engine, dict(zip(network.inputs, images, strict=True)), fused)
+    times_s = run_times_s(run, device, count=scale.count)
+    with torch.no_grad():
+        expected = PixelNetwork(network).to(device)(*images)
+    return {
+        **compare(fused.cpu().numpy(), expected.cpu().numpy()),
+        **percentiles_ms(times_s),
+        "build_s": built.seconds,
+        "engine_mb": len(built.plan) / 1e6,
+        "audit": built.audit,
+    }
+
+
+def _build(
+    flavour: Flavour, network: Any, precision: str, size_px: tuple[int, int]
+) -> Any:
+    try:
+        graph = _graph(network, precision, size_px)
+    except ImportError as error:
+        raise NotRunError(f"the export to ONNX needs {error.name}") from error
+    from bifocus.cuda_device import read_cuda_device
+    from bifocus.export.tensorrt_audit import Claim
+    from bifocus.export.tensorrt_build import BuildOptions
+    from bifocus.export.tensorrt_process import (
+        BuildRequest,
+        build_in_child,
+        plan_workspace_bytes,
+    )
+
+    n_convolutions = sum(
+        isinstance(part, torch.nn.Conv2d) for part in network.modules()
+    )
+    claim = Claim(
+        precision="int8" if precision == "int8" else "fp16",
+        # How many become int8 is measured by the quantiser; at least one does.
+        n_other=n_convolutions - 1 if precision == "int8" else 0,
+        images=(*network.inputs, "fused"),
+    )
+    options = BuildOptions(
+        claim=claim,
+        height_px=size_px[0],
+        width_px=size_px[1],
+        stride_px=network.stride,
+        workspace_bytes=plan_workspace_bytes(read_cuda_device()),
+    )
+    return build_in_child(
+        BuildRequest(flavour=flavour, graph=graph, options=options),
+        on_progress=lambda *step: print(*step, file=sys.stderr),
+    )
+
+
+def _graph(network: Any, precision: str, size_px: tuple[int, int]) -> bytes:
+    from bifocus.export.pixel_graph import describe_graph, trace_pictures
+
+    if precision == "fp16":
+        half = PixelNetwork(network, is_half=True)
+        return describe_graph(trace_pictures(half, network.inputs), {})
+    from bifocus.export.quantise import plan_int8, quantise
+
+    model = trace_pictures(PixelNetwork(network), network.inputs)
+    small_px = (min(256, size_px[0]), min(256, size_px[1]))
+    images = pictures(len(network.inputs), small_px, torch.device("cpu"))
+    feeds = {
+        name: image.numpy() for name, image in zip(network.inputs, images, strict=True)
+    }
+    plan = plan_int8(model, [feeds], "tensorrt")
+    return describe_graph(quantise(model, plan, "tensorrt"), {})
+
+
+def _load(trt: TensorRT, plan: bytes) -> ICudaEngine:
+    base: Any = trt.ILogger
+    told: list[str] = []
+
+    class Listener(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if int(severity) <= 1:
+                told.append(msg)
+
+    engine = trt.Runtime(Listener()).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise NotRunError(f"{trt.__version__} does not load it here: {told[-1:]}")
+    return engine
+
+
+def _runner(engine: ICudaEngine, images: dict[str, Tensor], fused: Tensor) -> Any:
+    context = engine.create_execution_context()
+    if context is None:
+        raise EngineError("TensorRT gives no execution context: out of memory?")
+    for name, image in images.items():
+        context.set_input_shape(name, tuple(image.shape))
+        context.set_tensor_address(name, image.data_ptr())
+    context.set_tensor_address("fused", fused.data_ptr())
+    missing = context.infer_shapes()
+    if missing:
+        raise EngineError(f"TensorRT still wants {missing}")
+
+    def run() -> None:
+        if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+            raise EngineError("execute_async_v3 refused")
+
+    return run
