@@ -96,11 +96,14 @@ class VirtualCamera:
         ------
         ConfigError
             If `exposure_s` is not over 0 and at most 10 s.
+        DeviceError
+            If the camera is closed.
         """
         if not (math.isfinite(exposure_s) and 0 < exposure_s <= MAX_EXPOSURE_S):
             msg = f"exposure_s must be over 0 and at most 10 s, got {exposure_s}"
             raise ConfigError(msg)
         with self._lock:
+            self._check_open()
             now_s = self._clock.monotonic_s()
             elapsed = (now_s - self._origin_s) / self.period_s
             self._origin_number += math.ceil(elapsed)

@@ -44,6 +44,22 @@ class CameraContract:
             frame = camera.grab(after=receipt)
             assert frame.exposure_start_s >= receipt.settled_s
 
+    def test_after_a_pause_the_queue_s_past_is_thrown_away(
+        self, camera: Camera, stage: Stage, clock: Clock
+    ) -> None:
+        camera.grab()
+        clock.sleep(0.3)  # nobody looks; queues fill
+        receipt = stage.move_to(stage.position())
+        assert camera.grab(after=receipt).exposure_start_s >= receipt.settled_s
+
+    def test_a_frame_after_a_move_carries_its_pose(
+        self, camera: Camera, stage: Stage
+    ) -> None:
+        here = stage.position()
+        target = StagePosition(x_um=here.x_um + 9.0, y_um=here.y_um, z_um=here.z_um)
+        receipt = stage.move_to(target)
+        assert camera.grab(after=receipt).pose == receipt.reported
+
     def test_after_a_move_that_still_runs_the_grab_waits(
         self, camera: Camera, stage: Stage
     ) -> None:
@@ -59,11 +75,22 @@ class CameraContract:
         assert length_s == pytest.approx(0.004, abs=1e-4)
 
     @pytest.mark.parametrize("exposure_s", [0.0, -1.0, 1e9, float("nan")])
-    def test_impossible_exposures_are_refused(
+    def test_impossible_exposures_are_refused_and_change_nothing(
         self, camera: Camera, exposure_s: float
     ) -> None:
-        with pytest.raises(ConfigError):
+        camera.configure(exposure_s=0.004)
+        with pytest.raises(ConfigError, match="exposure_s must be"):
             camera.configure(exposure_s=exposure_s)
+        frame = camera.grab()
+        length_s = frame.exposure_end_s - frame.exposure_start_s
+        assert length_s == pytest.approx(0.004, abs=1e-4)
+
+    def test_capabilities_are_constant(self, camera: Camera) -> None:
+        before = camera.capabilities
+        camera.configure(exposure_s=0.004)
+        camera.grab()
+        assert camera.capabilities == before
+        assert before.identity
 
     def test_a_wait_has_a_deadline(self, camera: Camera, clock: Clock) -> None:
         where = StagePosition(x_um=0.0, y_um=0.0, z_um=0.0)
@@ -83,3 +110,5 @@ class CameraContract:
         camera.close()
         with pytest.raises(DeviceError):
             camera.grab()
+        with pytest.raises(DeviceError):
+            camera.configure(exposure_s=0.004)
