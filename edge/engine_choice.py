@@ -22,15 +22,18 @@ from bifocus.edge.fusers import Fuser, PhysicsFuser
 from bifocus.edge.network_fuser import NetworkEngine, NetworkFuser
 from bifocus.edge.onnx_fuser import OnnxEngine
 from bifocus.edge.openvino_fuser import OpenvinoEngine
+from bifocus.edge.server_fuser import ServerEngine
 from bifocus.edge.tensorrt_fuser import TensorrtEngine
+from bifocus.engine_manifest import SUFFIX
 from bifocus.errors import ConfigError, EngineError
 
 DEFAULT_FILE = "default.yaml"
 # Engines for a kind of file, the preferred one first.
 _ENGINES: Mapping[str, tuple[EngineName, ...]] = {
-    ".onnx": ("onnxruntime", "openvino"),
-    ".xml": ("openvino",),
+    ".onnx": ("onnxruntime", "openvino", "server"),
+    ".xml": ("openvino", "server"),
     ".engine": ("tensorrt",),
+    SUFFIX: ("server",),
 }
 
 
@@ -107,7 +110,7 @@ def _candidates(
 
 
 def _engines_for(path: Path, wish: EngineWish) -> tuple[EngineName, ...]:
-    engines = _ENGINES.get(path.suffix, ())
+    engines = _ENGINES.get(_kind(path), ())
     if wish.engine == "auto":
         # A network is never used, nor a picture sent anywhere, unless asked for.
         return tuple(engine for engine in engines if engine != "server")
@@ -136,7 +139,7 @@ def _model_files(model: str) -> tuple[Path, ...]:
         return _listed(shipped) if (shipped / DEFAULT_FILE).is_file() else ()
     if Path(model).is_dir():
         return _listed(Path(model))
-    if Path(model).suffix in _ENGINES:
+    if _kind(Path(model)) in _ENGINES:
         return (Path(model),)
     msg = (
         f"no model '{model}'; available: physics, a file "
@@ -144,6 +147,10 @@ def _model_files(model: str) -> tuple[Path, ...]:
         f"{DEFAULT_FILE}"
     )
     raise EngineError(msg)
+
+
+def _kind(path: Path) -> str:
+    return SUFFIX if path.name.endswith(SUFFIX) else path.suffix
 
 
 def _listed(folder: Path) -> tuple[Path, ...]:
@@ -182,8 +189,13 @@ def _open_tensorrt(path: Path, _wish: EngineWish) -> NetworkEngine:
     return TensorrtEngine(path)
 
 
+def _open_server(path: Path, wish: EngineWish) -> NetworkEngine:
+    return ServerEngine(path, wish.server, deadline_s=wish.server_deadline_s)
+
+
 _OPENERS: Mapping[str, _Opener] = {
     "onnxruntime": _open_onnxruntime,
     "openvino": _open_openvino,
     "tensorrt": _open_tensorrt,
+    "server": _open_server,
 }

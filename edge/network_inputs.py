@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from bifocus.engine_manifest import (
+    SUFFIX,
     EngineManifest,
     TensorSpec,
     check_verified,
@@ -72,7 +73,7 @@ class NetworkForm:
 
 
 def load_form(path: Path) -> NetworkForm:
-    """Return the form of an exported file, from the manifest beside it.
+    """Return the form of an exported file, or of a manifest itself.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def load_form(path: Path) -> NetworkForm:
     """
     manifest = load_manifest(path)
     check_verified(manifest)
-    if path.name != manifest.main_file:
+    if not path.name.endswith(SUFFIX) and path.name != manifest.main_file:
         msg = (
             f"{path}: its manifest is that of {manifest.main_file}; mend: "
             f"{manifest.export_command}"

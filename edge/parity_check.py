@@ -1,0 +1,104 @@
+"""Repeats an engine's parity check on the pictures that came with it.
+
+A server may serve anything under a name, and swap it at night: what it makes of the
+test pair must be what the network made of it when it was exported.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bifocus.edge.network_fuser import NetworkEngine
+from bifocus.edge.network_windows import plan_windows
+from bifocus.engine_manifest import EngineManifest, ParityTolerance, read_checked
+from bifocus.errors import EngineError
+from bifocus.records import UInt8Image
+
+FUSED = "fused"
+
+
+def check_test_pair(engine: NetworkEngine, folder: Path) -> None:
+    """Refuse an engine whose pixels are not those of its network.
+
+    The pictures are cut into windows where the engine takes any size, so that a halo
+    that is too small is seen as well.
+
+    Parameters
+    ----------
+    engine
+        What is judged; its form has a manifest.
+    folder
+        Where the manifest lies.
+
+    Raises
+    ------
+    EngineError
+        If there is no test pair, it is damaged, or the pixels are too far away.
+    """
+    manifest = engine.form.manifest
+    if manifest is None or manifest.test_pair is None or not manifest.parity:
+        msg = (
+            f"{engine.form.network}: came without a test pair, so that nothing tells "
+            "whether the server computes it; export it anew"
+        )
+        raise EngineError(msg)
+    tolerance = manifest.parity[0].tolerance
+    for name, pictures in _read(manifest, folder).items():
+        expected = pictures[FUSED]
+        given = {key: pictures[key] for key in engine.form.inputs}
+        found = _run(engine, given)
+        _compare(engine, name, found, expected, tolerance)
+
+
+def _run(engine: NetworkEngine, pictures: Mapping[str, UInt8Image]) -> UInt8Image:
+    rows, columns = pictures[engine.form.inputs[0]].shape[:2]
+    least = 2 * engine.form.halo_px + engine.form.stride_px
+    plan = plan_windows(
+        engine.form, (rows, columns), most_window_px=max(least**2, rows * columns // 2)
+    )
+    return plan.join(engine.stream(plan.cut(pictures)), (rows, columns))
+
+
+def _compare(
+    engine: NetworkEngine,
+    name: str,
+    found: UInt8Image,
+    expected: UInt8Image,
+    tolerance: ParityTolerance,
+) -> None:
+    error = found.astype(np.int16) - expected
+    largest, differing = int(np.abs(error).max()), float((error != 0).mean())
+    power = float(np.square(error, dtype=np.float64).mean())
+    psnr_db = 10 * np.log10(255**2 / power) if power else np.inf
+    if (
+        largest > tolerance.max
+        or differing > tolerance.differing
+        or psnr_db < tolerance.psnr_db
+    ):
+        msg = (
+            f"{engine.form.network} on {engine.name}: on the {name} it differs from "
+            f"the exported network by up to {largest} levels ({differing:.2%} of the "
+            f"values, {psnr_db:.1f} dB), allowed are {tolerance.max:g} "
+            f"({tolerance.differing:.2%}, {tolerance.psnr_db:g} dB): another network, "
+            "another version, or another order of the pictures"
+        )
+        raise EngineError(msg)
+
+
+def _read(manifest: EngineManifest, folder: Path) -> dict[str, dict[str, UInt8Image]]:
+    """Return the sets of pictures, by their name; nothing is ever unpickled."""
+    name = manifest.test_pair or ""
+    content = read_checked(manifest, folder, name)
+    try:
+        sets: dict[str, dict[str, UInt8Image]] = {}
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            for key in file.files:
+                _number, kind, picture = key.split(":")
+                sets.setdefault(kind, {})[picture] = file[key][0]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        msg = f"{folder / name}: not a whole test pair ({error}); export it anew"
+        raise EngineError(msg) from error
+    return sets
