@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from bifocus import __version__
 from bifocus.bench import PARTS, run_benchmarks
 from bifocus.cli_devices import devices
+from bifocus.cli_export import exports
 from bifocus.cli_firmware import firmware
 from bifocus.cli_networks import networks
 from bifocus.cli_output import (
@@ -73,6 +74,7 @@ app = typer.Typer(
     help="Two-shot virtual autofocus for slide scanners.",
 )
 app.add_typer(networks)
+app.add_typer(exports)
 app.add_typer(firmware)
 app.add_typer(devices)
 

@@ -16,7 +16,7 @@ from bifocus.errors import EngineError
 from bifocus.export.calibration import simulated_pairs
 from bifocus.export.parity import Engine, Pictures, PictureSet, UInt8Batch
 
-DEFAULT_SIZE_PX = (192, 256)
+DEFAULT_SIZE_PX = (156, 206)  # no multiple of any stride: padding is tried as well
 TISSUE, NOISE = "test pair", "random pictures"
 _SEED = 4
 _NOISE_SD = 4.0  # grey levels between two shots of one field
@@ -34,7 +34,7 @@ def make_test_pair(
     inputs
         Names of the pictures that the network takes.
     size_px
-        Rows and columns; None for 192 x 256.
+        Rows and columns; None for 156 x 206.
     """
     size_px = size_px or DEFAULT_SIZE_PX
     (tissue,) = simulated_pairs(inputs, count=1, seed=_SEED)
@@ -78,7 +78,7 @@ def unpack_test_pair(content: bytes, name: str) -> list[PictureSet]:
             PictureSet(name=kind, fused=batches.pop("fused"), pictures=batches)
             for (_, kind), batches in sorted(sets.items())
         ]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         msg = f"{name}: not a whole test pair ({error}); export the model again"
         raise EngineError(msg) from error
 

@@ -183,6 +183,7 @@ def quantise(
         extra_options=options,
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     result: onnx.ModelProto = quantizer.model.model
     return result
 

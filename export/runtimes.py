@@ -4,6 +4,7 @@ PyTorch is the reference, and runs the network as training and evaluation do: no
 through `pixel_network`, so that a mistake there shows.
 """
 
+import importlib.util
 import sys
 from typing import Any
 
@@ -112,3 +113,8 @@ def import_openvino() -> Any:
         msg = "OpenVINO is not installed: pip install 'bifocus[openvino]'"
         raise EngineError(msg) from error
     return openvino
+
+
+def has_openvino() -> bool:
+    """Return whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None

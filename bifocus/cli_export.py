@@ -1,0 +1,178 @@
+"""`bifocus export`: a checkpoint becomes files for a runtime, and shows that they fit.
+
+It needs the extra `train`; OpenVINO's format needs `openvino` as well. Torch is loaded
+when the command runs, never before.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from bifocus.cli_output import out_console, print_json, print_rows
+from bifocus.engine_manifest import EngineManifest, ParityReport
+from bifocus.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from bifocus.export.export_model import GraphKind
+    from bifocus.export.parity import Pictures
+
+exports = typer.Typer()
+
+Precision = Literal["fp32", "fp16", "int8"]
+Target = Literal["onnx", "openvino", "triton"]
+
+
+@exports.command(
+    epilog="Example: `bifocus export weights/base.safetensors -o engines --to openvino "
+    "--precision int8`"
+)
+def export(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Checkpoint (.safetensors).")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")],
+    to: Annotated[Target, typer.Option("--to", help="Format.")] = "onnx",
+    precision: Annotated[
+        Precision, typer.Option(help="What the network computes in.")
+    ] = "fp32",
+    tile: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="H W", help="Rows and columns; default: any size."),
+    ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Any size: the default without --tile.")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pairs for int8; default: training tissue."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document.")
+    ] = False,
+) -> None:
+    """Export a network, and compare it with PyTorch before it is written."""
+    if tile is not None and dynamic:
+        msg = "--tile and --dynamic exclude each other"
+        raise ConfigError(msg)
+    if calibration is not None and precision != "int8":
+        msg = f"--calibration is for --precision int8, not {precision}"
+        raise ConfigError(msg)
+    _export_graph(model, out, to, precision, tile, calibration, as_json)
+
+
+def _export_graph(
+    model: Path,
+    out: Path,
+    kind: "GraphKind",
+    precision: Precision,
+    tile: tuple[int, int] | None,
+    calibration: Path | None,
+    as_json: bool,
+) -> None:
+    _need_exporter()
+    from bifocus.export.export_model import ExportRequest, export_model
+
+    pictures = None if calibration is None else _read_calibration(calibration, model)
+    done = export_model(
+        ExportRequest(
+            source=model,
+            folder=out,
+            kind=kind,
+            precision=precision,
+            size_px=tile,
+            calibration=pictures,
+        )
+    )
+    _show(done.path, done.manifest, done.calibration, as_json)
+
+
+def _read_calibration(folder: Path, model: Path) -> "list[Pictures]":
+    """Return the pictures that an engine would get of a folder's pairs."""
+    from bifocus.edge.network_inputs import PICTURES, pair_pictures
+    from bifocus.edge.pairs_folder import (
+        choose_tone_curve,
+        find_pairs,
+        read_description,
+    )
+    from bifocus.export.calibration import pictures_from
+    from bifocus.model.checkpoint import load_checkpoint
+    from bifocus.physics_fusion import fuse_measured, measure_pair
+
+    description = read_description(folder / "pairs.json")
+    pairs = find_pairs(folder)
+    tone_curve = choose_tone_curve(description.tone_curve, pairs)
+    optics = description.optics()
+
+    def pictures() -> Any:
+        for pair in pairs:
+            measured = measure_pair(*pair.read(), optics, tone_curve=tone_curve)
+            yield pair_pictures(measured, fuse_measured(measured).pixels, PICTURES)
+
+    return pictures_from(pictures(), load_checkpoint(model).network.inputs)
+
+
+def _show(
+    path: Path, manifest: EngineManifest, calibration: str | None, as_json: bool
+) -> None:
+    files = [str(path.parent / name) for name in manifest.files]
+    if as_json:
+        print_json(
+            {
+                "files": files,
+                "manifest": str(path),
+                "parity": _worst(manifest),
+                "reports": [report.model_dump() for report in manifest.parity],
+                "audit": manifest.audit,
+                "verified": manifest.verified,
+                "calibration": calibration,
+                "never_run_on": list(manifest.never_run_on),
+            }
+        )
+        return
+    print_rows("parity", [_row(report) for report in manifest.parity])
+    lines = [
+        f"audit: {', '.join(f'{n} {kind}' for kind, n in manifest.audit.items())}",
+        *([f"calibrated with {calibration}"] if calibration else []),
+        *(f"never run on {what}" for what in manifest.never_run_on),
+        f"{'verified' if manifest.verified else 'UNVERIFIED'}: {files[0]}",
+    ]
+    for line in lines:
+        out_console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _worst(manifest: EngineManifest) -> dict[str, float] | None:
+    if not manifest.parity:
+        return None
+    worst = min(manifest.parity, key=lambda report: report.psnr_db)
+    return {
+        "psnr_db": worst.psnr_db,
+        "differing": worst.differing,
+        "max": worst.max,
+    }
+
+
+def _row(report: ParityReport) -> dict[str, Any]:
+    return {
+        "engine": report.subject,
+        "pictures": report.pictures,
+        "dB": report.psnr_db,
+        "differing": f"{100 * report.differing:.3g} %",
+        "largest": report.max,
+        "allowed": (
+            f">= {report.tolerance.psnr_db:g} dB, "
+            f"<= {100 * report.tolerance.differing:g} %, {report.tolerance.max:g}"
+        ),
+        "passed": "yes" if report.passed else "NO",
+    }
+
+
+def _need_exporter() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        msg = f"export needs {error.name}: pip install 'bifocus[train]'"
+        raise EngineError(msg) from error
