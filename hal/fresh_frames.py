@@ -230,6 +230,9 @@ class FreshCamera:
                 continue
             seen += 1
             self._number += 1
+            if isinstance(got, RawFrame) and not got.pixels.any():
+                # A buffer that no light and no noise has touched.
+                got = BrokenFrame(reason="a frame without a single count")
             if isinstance(got, BrokenFrame):
                 self.broken_frames += 1
                 logger.warning("camera %s: %s; taken again", self._name, got.reason)

@@ -21,7 +21,7 @@ CONFIG = RealCameraConfig(
 )
 HERE = StagePosition(x_um=1.0, y_um=2.0, z_um=3.0)
 THERE = StagePosition(x_um=4.0, y_um=5.0, z_um=6.0)
-PIXELS = np.zeros((64, 64, 3), np.uint8)
+PIXELS = np.full((64, 64, 3), 200, np.uint8)
 
 FACTS = CameraCapabilities(
     kind="test", identity="scripted", simulated=True, width_px=64, height_px=64
@@ -209,11 +209,18 @@ def test_a_lost_frame_is_taken_again() -> None:
     assert camera.lost_frames == 1
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        BrokenFrame(reason="packets are missing"),
+        RawFrame(pixels=np.zeros_like(PIXELS), not_before_s=100.9),
+    ],
+)
 @pytest.mark.parametrize("is_triggered", [True, False])
-def test_a_broken_frame_is_taken_again(is_triggered: bool) -> None:
+def test_a_broken_or_black_frame_is_taken_again(is_triggered: bool, bad: Got) -> None:
     order: Iterator[Got] = iter(
         [
-            BrokenFrame(reason="packets are missing"),
+            bad,
             RawFrame(pixels=PIXELS, not_before_s=101.0),
         ]
     )
