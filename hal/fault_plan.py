@@ -38,7 +38,7 @@ Seconds = Annotated[float, Field(ge=0, le=3600)]
 
 
 class LineFault(Model):
-    """One line of either direction is lost, cut, doubled, or has one bit flipped."""
+    """One line of either direction is lost, cut, doubled, or has one byte changed."""
 
     fault: LineFaultKind
     at: Count
@@ -155,7 +155,7 @@ def random_fault_plan(rng: np.random.Generator, *, most: int = 3) -> FaultPlan:
 
 def _random_fault(rng: np.random.Generator) -> BoardFault | CameraFault:
     kind = str(rng.choice(FAULT_KINDS))
-    line, move, frame = (int(n) for n in rng.integers((60, 12, 8)))
+    line, move, frame = (int(n) for n in rng.integers((60, 12, 24)))
     progress = float(rng.random())
     seconds = float(rng.choice([0.05, 0.5, 3.0, 30.0]))
     values: dict[str, object] = {"fault": kind, "at": line}

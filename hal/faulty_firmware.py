@@ -34,24 +34,28 @@ FaultT = TypeVar("FaultT", bound=BoardFault)
 class FaultyFirmware:
     """Passes everything on to the board, but for what the plan says.
 
-    Lines of the board, writes of the host, and moves are counted from 0, since the
-    plan was made; `happened` counts the faults that came to pass, by their names.
+    Lines of the board, writes of the host, and moves are counted from 0, since power-on
+    or the last `arm`; `happened` counts the faults that came to pass, by their names.
     """
 
     def __init__(self, board: VirtualBoard, plan: FaultPlan, *, seed: int) -> None:
         self._board = board
-        self._faults = plan.board_faults()
         self._rng = np.random.default_rng([seed, 0xFA17])
         self._order = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[float], None]]] = []
         self._outbox: deque[tuple[float, bytes]] = deque()
         self._partial = b""
-        self._n_lines = 0
-        self._n_writes = 0
         self.n_pulls = 0
         self.is_plugged = True
         self.happened: Counter[str] = Counter()
+        self.arm(plan)
         board.axes.faults = self
+
+    def arm(self, plan: FaultPlan) -> None:
+        """Go over to another plan, and count from 0 again."""
+        self._faults = plan.board_faults()
+        self._n_lines = self._n_writes = 0
+        self._first_move = self._board.axes.n_moves
 
     @property
     def axes(self) -> FirmwareAxes:
@@ -128,7 +132,7 @@ class FaultyFirmware:
     def lost_steps(self, number: int) -> Steps:
         """Return how many steps each axis loses in this move."""
         lost = [0, 0, 0]
-        for fault in self._at(LostSteps, number):
+        for fault in self._at(LostSteps, number - self._first_move):
             lost["xyz".index(fault.axis)] += fault.steps
             self.happened[fault.fault] += 1
         return lost[0], lost[1], lost[2]
@@ -136,7 +140,7 @@ class FaultyFirmware:
     def stuck_s(self, number: int) -> float:
         """Return for how long the board is busy after this move's end."""
         longest_s = 0.0
-        for fault in self._at(StuckBusy, number):
+        for fault in self._at(StuckBusy, number - self._first_move):
             self.happened[fault.fault] += 1
             longest_s = max(
                 longest_s,
@@ -146,6 +150,7 @@ class FaultyFirmware:
 
     def on_move(self, number: int, start_s: float, end_s: float) -> None:
         """Schedule what happens within this move."""
+        number -= self._first_move
         for fault in self._at(Reset, number):
             self._happen(fault, start_s, end_s, self._board.reset)
         for alarm in self._at(LimitAlarm, number):
@@ -215,5 +220,13 @@ class FaultyFirmware:
         at = int(self._rng.integers(len(line)))
         if what == "truncate":
             return line[:at]
-        flipped = line[at] ^ 1 << int(self._rng.integers(8))
-        return line[:at] + bytes([flipped]) + line[at + 1 :]
+        return line[:at] + bytes([self._other(line[at])]) + line[at + 1 :]
+
+    def _other(self, value: int) -> int:
+        """Return another byte: for a digit, half the time, another digit.
+
+        That is the worst case, because only a checksum or a second look finds it.
+        """
+        if ord("0") <= value <= ord("9") and self._rng.random() < 0.5:
+            return ord("0") + (value - ord("0") + int(self._rng.integers(1, 10))) % 10
+        return value ^ 1 << int(self._rng.integers(8))
