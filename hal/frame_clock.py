@@ -12,6 +12,7 @@ from bifocus.errors import ProtocolError
 
 # Camera crystals keep 100 ppm over life and temperature; assumed, no standard says.
 DRIFT = 1e-4
+_BURST = 0.5  # of the period: less between two arrivals, and the second had to wait
 _OLDEST_STAMP_S = 60.0  # a frame held back longer than this has a stamp of other time
 
 
@@ -20,16 +21,19 @@ class ArrivalClock:
 
     When a frame arrives, at most `stale_frames` later ones wait inside the camera and
     its driver, and one more may be exposed. So the frame after those began later.
+    Frames that arrive faster than `period_s` allows were waiting in some longer queue,
+    such as a network's: counting begins again after them.
 
     Examples
     --------
-    >>> clock = ArrivalClock(stale_frames=1)
-    >>> [clock.earliest_start_s(t_s) for t_s in (1.0, 2.0, 3.0, 4.0)]
-    [None, None, 1.0, 2.0]
+    >>> clock = ArrivalClock(stale_frames=1, period_s=1.0)
+    >>> [clock.earliest_start_s(t_s) for t_s in (0.9, 1.0, 2.0, 3.0, 4.0)]
+    [None, None, None, 1.0, 2.0]
     """
 
-    def __init__(self, *, stale_frames: int) -> None:
+    def __init__(self, *, stale_frames: int, period_s: float) -> None:
         self._arrivals_s: deque[float] = deque(maxlen=stale_frames + 2)
+        self._shortest_s = _BURST * period_s
 
     def restart(self) -> None:
         """Forget all arrivals, after a change of exposure or a new stream."""
@@ -38,6 +42,8 @@ class ArrivalClock:
     def earliest_start_s(self, arrival_s: float) -> float | None:
         """Return what an exposure began after; None while too few have arrived."""
         history = self._arrivals_s
+        if history and arrival_s - history[-1] < self._shortest_s:
+            history.clear()
         history.append(arrival_s)
         return history[0] if len(history) == history.maxlen else None
 

@@ -68,7 +68,9 @@ class OpenCvSource:
         self._exposure_s = config.exposure_s
         self._capture: Capture | None = None
         self._reader: FrameReader | None = None
-        self._arrivals = ArrivalClock(stale_frames=config.stale_frames)
+        self._arrivals = ArrivalClock(
+            stale_frames=config.stale_frames, period_s=1 / config.frame_rate_hz
+        )
         self._stamps = MonotonicStamps() if _has_driver_times(config) else None
         self.capabilities = CameraCapabilities(
             kind=config.kind,

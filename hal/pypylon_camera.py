@@ -37,7 +37,9 @@ class BaslerSource:
         self._pylon = pylon
         self._genicam = genicam
         self._clock = clock
-        self._arrivals = ArrivalClock(stale_frames=config.stale_frames)
+        self._arrivals = ArrivalClock(
+            stale_frames=config.stale_frames, period_s=1 / config.frame_rate_hz
+        )
         self._camera = _find(pylon, config.serial)
         try:
             self._camera.Open()

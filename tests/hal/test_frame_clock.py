@@ -19,14 +19,18 @@ from bifocus.hal.frame_clock import (
 @given(
     depth=st.integers(0, 6),
     period_s=st.floats(0.01, 0.1),
+    backlog=st.integers(0, 30),
     held=st.lists(st.integers(0, 6), min_size=20, max_size=60),
 )
 def test_order_of_arrival_never_makes_a_frame_too_young(
-    depth: int, period_s: float, held: list[int]
+    depth: int, period_s: float, backlog: int, held: list[int]
 ) -> None:
-    """Frame n begins at n periods, ends a period later, and is held back at random."""
-    clock = ArrivalClock(stale_frames=depth)
-    arrival_s = 0.0
+    """Frame n begins at n periods, ends a period later, and is held back at random.
+
+    When reading begins, `backlog` frames lie in some queue, and come all at once.
+    """
+    clock = ArrivalClock(stale_frames=depth, period_s=period_s)
+    arrival_s = backlog * period_s
     for number, frames in enumerate(held):
         start_s = number * period_s
         # At most `depth` frames wait, so frame n has come when frame n + depth is done.
@@ -37,7 +41,7 @@ def test_order_of_arrival_never_makes_a_frame_too_young(
 
 
 def test_after_a_restart_nothing_is_known() -> None:
-    clock = ArrivalClock(stale_frames=0)
+    clock = ArrivalClock(stale_frames=0, period_s=1.0)
     clock.earliest_start_s(1.0)
     assert clock.earliest_start_s(2.0) == 1.0
     clock.restart()
