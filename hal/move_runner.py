@@ -102,19 +102,22 @@ class MoveRunner:
         DeviceError
             If `stop_asked` was set, or the stage does not get there.
         """
-        for _ in range(_SENDINGS):
+        for sending in range(1, _SENDINGS + 1):
             trouble = leg.trouble or self._trouble_of(self._arrive, leg)
             if trouble is None:
                 return self._arrived_um
-            here_um = self.find_rest(leg)
+            is_overdue = isinstance(trouble, _OverdueError)
+            here_um = self.find_rest(None if is_overdue else leg)
             self._check_not_stopped(here_um)
-            if isinstance(trouble, _OverdueError):
+            if is_overdue:
                 msg = f"{self._port.name}: {trouble}, at {here_um} um"
                 raise DeviceTimeoutError(msg)
             if self.is_at(here_um, leg.target_um, self.facts.arrival_um):
                 self._count_recovery(trouble)
                 return here_um
             self._check_explained(leg, here_um, trouble)
+            if sending == _SENDINGS:
+                break
             self._port.note_event(f"stands at {here_um}, sending the rest ({trouble})")
             leg = self.begin(here_um, leg.target_um)
         msg = (
