@@ -278,6 +278,10 @@ def scan(
     ] = None,
     model: ModelOption = "auto",
     engine: EngineOption = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a recording of the wire and the frames."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Scan a region into a pyramidal slide with its report."""
@@ -291,6 +295,7 @@ def scan(
             model=model,
             engine=engine,
             profile=profile,
+            record=record,
             progress=progress,
         )
     report = write_reports(result)
@@ -371,16 +376,17 @@ def fuse(
         out_console.print(summary, highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: `bifocus bench fuse --json`")
+@app.command(epilog="Example: `bifocus bench fuse --model weights/base.onnx --json`")
 def bench(
     parts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PART]...", help=f"Any of {', '.join(PARTS)}."),
     ] = None,
+    model: ModelOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Measure speed and memory of the parts on this machine."""
-    rows = [asdict(row) for row in run_benchmarks(parts or [])]
+    rows = [asdict(row) for row in run_benchmarks(parts or [], model)]
     if as_json:
         print_json({"rows": rows})
     else:

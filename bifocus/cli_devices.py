@@ -77,6 +77,10 @@ def hal_check(
     report: Annotated[
         Path | None, typer.Option(help="Write the report there, as text.")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Folder for recordings of the wire and the frames."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hold stage and camera against the rules that every driver keeps."""
@@ -93,7 +97,7 @@ def hal_check(
     if not file.config.stage.is_simulated and not yes:
         _ask_to_move(room.x_um, room.y_um, room.z_um)
     open_devices = instrument_on_the_bench(
-        file.config, base_dir=instrument.parent, envelope=room
+        file.config, base_dir=instrument.parent, envelope=room, record=record
     )
     with show_progress("checks") as progress, Bench(open_devices, envelope=room) as b:
         found = run_checks(b, facts=read_facts(b, file.config), progress=progress)

@@ -11,6 +11,7 @@
     │   ├── LinkLostError        the cable is out, or the port is gone
     │   ├── ProtocolError        an answer that cannot be trusted
     │   └── ReferenceLostError   nobody knows where the stage is
+    ├── ReplayError          a recording ends, or tells another story (exit code 1)
     ├── CalibrationError     the measurement does not support a value (exit code 1)
     ├── BlankSlideError      there is no tissue where we looked       (exit code 1)
     ├── EngineError          a fuser is missing or does not fit       (exit code 1)
@@ -62,6 +63,10 @@ class LinkLostError(DeviceError):
 
 class ReferenceLostError(DeviceError):
     """A stage whose counts no longer tell its place: home it, or look at it."""
+
+
+class ReplayError(BifocusError):
+    """A replay past the end of its recording, or another way; drivers never retry it."""
 
 
 class CalibrationError(BifocusError):

@@ -110,11 +110,13 @@ def scan_instrument(
     model: str = "auto",
     engine: EngineName | None = None,
     profile: Path | InstrumentProfile | None = None,
+    record: Path | None = None,
     progress: Progress | None = None,
 ) -> ScanResult:
     """Scan a region into the folder `out`; calibrate first where no profile is given.
 
-    Without `engine`, the file's `scan.engine` counts.
+    Without `engine`, the file's `scan.engine` counts. `record` is the folder of a
+    recording of the wire and the frames, for `bifocus.hal.replay`.
 
     Raises
     ------
@@ -131,7 +133,7 @@ def scan_instrument(
             raise SlideFileError(msg)
         known = read_profile(profile) if isinstance(profile, Path) else profile
         _check_writable(out)
-        with _open(instrument) as devices:
+        with _open(instrument, record) as devices:
             used = _profile_for(devices, known, region_um)
             # Before the first tile: a scan that is cut short needs them as much.
             write_profile(folder.profile, used)
@@ -166,8 +168,12 @@ def copy_whole(source: Path, target: Path) -> None:
     write_whole(target, content)
 
 
-def _open(instrument: InstrumentFile) -> AbstractContextManager[OpenInstrument]:
-    return open_instrument(instrument.config, base_dir=instrument.path.parent)
+def _open(
+    instrument: InstrumentFile, record: Path | None = None
+) -> AbstractContextManager[OpenInstrument]:
+    return open_instrument(
+        instrument.config, base_dir=instrument.path.parent, record=record
+    )
 
 
 def _profile_for(

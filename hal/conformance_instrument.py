@@ -4,26 +4,36 @@ The stage is opened once to see where it stands; then with limits that are the e
 around that place. A driver that clips or ignores its limits cannot go further.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bifocus.clock import Clock, RealClock, VirtualClock
 from bifocus.config import Instrument
+from bifocus.hal.byte_link import ByteLink
 from bifocus.hal.conformance_bench import (
     AXES,
     DevicesUnderTest,
     Envelope,
     OpenDevices,
 )
+from bifocus.hal.faulty_link import ERROR_REPLIES, FaultyLink
 from bifocus.hal.open_instrument import open_instrument
 from bifocus.records import StagePosition
 
 
 def instrument_on_the_bench(
-    config: Instrument, *, base_dir: Path, envelope: Envelope
+    config: Instrument,
+    *,
+    base_dir: Path,
+    envelope: Envelope,
+    record: Path | None = None,
 ) -> OpenDevices:
     """Return what opens the instrument for `Bench`, with its travel narrowed.
+
+    A stage on a serial port gets a `FaultyLink`. Each opening is a recording of its
+    own in the folder `record`: `open-01`, `open-02` and so on.
 
     Raises
     ------
@@ -33,15 +43,27 @@ def instrument_on_the_bench(
     clock = VirtualClock() if config.clock == "virtual" else RealClock()
     here = _read_position(config, base_dir, clock)
     narrow = narrowed(config, here, envelope)
+    number = itertools.count(1)
 
     @contextmanager
     def open_devices() -> Iterator[DevicesUnderTest]:
-        with open_instrument(narrow, base_dir=base_dir, clock=clock) as instrument:
+        wires: list[FaultyLink] = []
+
+        def wrap(link: ByteLink) -> ByteLink:
+            error_reply = ERROR_REPLIES[config.stage.kind]
+            wires.append(FaultyLink(link, error_reply=error_reply))
+            return wires[-1]
+
+        folder = record / f"open-{next(number):02d}" if record else None
+        with open_instrument(
+            narrow, base_dir=base_dir, clock=clock, record=folder, wrap_link=wrap
+        ) as instrument:
             yield DevicesUnderTest(
                 stage=instrument.stage,
                 clock=instrument.clock,
                 camera=instrument.camera,
                 pixel_um=config.optics.pixel_um,
+                wire=wires[0] if wires else None,
             )
 
     return open_devices

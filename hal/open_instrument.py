@@ -17,7 +17,8 @@ from bifocus.clock import Clock, RealClock, VirtualClock
 from bifocus.config import Instrument
 from bifocus.hal.devices import Camera, Stage
 from bifocus.hal.open_camera import open_camera
-from bifocus.hal.open_stage import open_stage
+from bifocus.hal.open_stage import WrapLink, open_stage
+from bifocus.hal.recording import RecordedCamera, Recorder
 from bifocus.hal.virtual_truth import VirtualTruth
 
 
@@ -34,7 +35,12 @@ class OpenInstrument:
 
 @contextmanager
 def open_instrument(
-    config: Instrument, *, base_dir: Path, clock: Clock | None = None
+    config: Instrument,
+    *,
+    base_dir: Path,
+    clock: Clock | None = None,
+    record: Path | None = None,
+    wrap_link: WrapLink | None = None,
 ) -> Iterator[OpenInstrument]:
     """Open stage and camera; on leaving, stop the stage and close both.
 
@@ -46,6 +52,10 @@ def open_instrument(
         Folder of the instrument file; relative paths in it start here.
     clock
         Overrides the file's `clock:`, for tests.
+    record
+        Folder for a recording of the wire and the frames, for `open_replay`.
+    wrap_link
+        Is put between the stage's driver and its port.
 
     Raises
     ------
@@ -56,8 +66,16 @@ def open_instrument(
     """
     chosen = clock or (VirtualClock() if config.clock == "virtual" else RealClock())
     with ExitStack() as devices:
+        recorder = None
+        if record is not None:
+            recorder = devices.enter_context(Recorder(record, config, chosen))
         opened = open_stage(
-            config.stage, clock=chosen, seed=config.seed, base_dir=base_dir
+            config.stage,
+            clock=chosen,
+            seed=config.seed,
+            base_dir=base_dir,
+            observer=recorder,
+            wrap_link=wrap_link,
         )
         devices.callback(opened.stage.close)
         seen = open_camera(
@@ -69,9 +87,10 @@ def open_instrument(
         )
         devices.callback(seen.camera.close)
         devices.callback(opened.stage.stop)  # first of all
+        camera = RecordedCamera(seen.camera, recorder) if recorder else seen.camera
         yield OpenInstrument(
             stage=opened.stage,
-            camera=seen.camera,
+            camera=camera,
             clock=chosen,
             config=config,
             truth=seen.truth,

@@ -1,6 +1,7 @@
 """Opens the stage that the `stage:` section describes, whatever is behind it."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from bifocus.stage_config import (
     VirtualFirmware,
 )
 
+WrapLink = Callable[[ByteLink], ByteLink]
+"""Puts something, such as a `FaultyLink`, between a driver and its port."""
+
 _PTY_MAJORS = range(136, 144)  # Unix98 pseudo-terminals: Linux, admin-guide/devices.txt
 _REFERENCE_LOST = {
     "sangaboard": sangaboard_codec.BANNER,
@@ -50,6 +54,7 @@ def open_stage(
     seed: int,
     base_dir: Path = Path(),
     observer: ExchangeObserver | None = None,
+    wrap_link: WrapLink | None = None,
 ) -> OpenStage:
     """Open a stage; nothing moves.
 
@@ -65,6 +70,8 @@ def open_stage(
         Folder of the instrument file; relative paths in it start here.
     observer
         Is told every exchange on the wire.
+    wrap_link
+        Is put between the driver and its port.
 
     Raises
     ------
@@ -91,6 +98,8 @@ def open_stage(
         link, poses = open_firmware(config, clock=clock, seed=seed)
     else:
         link = _open_port(config, clock)
+    if wrap_link is not None:
+        link = wrap_link(link)
     try:
         opened = open_serial_stage(config, link, clock=clock, observer=observer)
     except BaseException:
