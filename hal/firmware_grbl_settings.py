@@ -60,3 +60,35 @@ def setting_text(number: int, value: float) -> str:
     """
     digits = 3 if number in _WITH_DECIMALS else 0
     return f"${number}={value:.{digits}f}"
+
+
+def change_setting(settings: dict[int, float], text: str, *, is_still: bool) -> int:
+    """Carry out `100=1600`, what follows the `$`; return the error number, 0 for none.
+
+    Examples
+    --------
+    >>> settings = {20: 0.0, 22: 0.0, 100: 250.0}
+    >>> change_setting(settings, "100=1600", is_still=True), settings[100]
+    (0, 1600.0)
+    >>> change_setting(settings, "20=1", is_still=True)  # soft limits need homing
+    10
+    """
+    name, equals, value = text.partition("=")
+    if not (name.isdigit() and equals):
+        return 3
+    if not is_still:
+        return 8
+    try:
+        number, new = int(name), float(value)
+    except ValueError:
+        return 2
+    if number not in settings or not math.isfinite(new):
+        return 3
+    if new < 0:
+        return 4
+    if number == 20 and new and not settings[22]:
+        return 10
+    if number in range(100, 123) and new == 0:
+        return 3
+    settings[number] = new
+    return 0
