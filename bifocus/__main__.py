@@ -376,17 +376,16 @@ def fuse(
         out_console.print(summary, highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: `bifocus bench fuse --model weights/base.onnx --json`")
+@app.command(epilog="Example: `bifocus bench fuse --json`")
 def bench(
     parts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PART]...", help=f"Any of {', '.join(PARTS)}."),
     ] = None,
-    model: ModelOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Measure speed and memory of the parts on this machine."""
-    rows = [asdict(row) for row in run_benchmarks(parts or [], model)]
+    rows = [asdict(row) for row in run_benchmarks(parts or [])]
     if as_json:
         print_json({"rows": rows})
     else:
