@@ -10,71 +10,23 @@ Source: ASI's serial command pages and the TG-1000 manual.
 """
 
 import math
-import re
 from collections.abc import Callable
 
+from bifocus.hal.firmware_asi_tables import (
+    AXIS_CARD,
+    CANONICAL,
+    CARDS,
+    COMMAND,
+    HEX_ADDRESS,
+    PARAMETER,
+    SETTINGS,
+    UNITS_PER_UM,
+)
 from bifocus.hal.firmware_axes import FirmwareAxes, Steps
 from bifocus.hal.firmware_board import VirtualBoard
 from bifocus.hal.take_up import Triple
 
-_COMMAND = re.compile(r"(\d{0,2})\s*([A-Z]+|[/\\!~@])\s*(.*)$", re.DOTALL)
-_PARAMETER = re.compile(r"([A-Z])\s*(=\s*[+-]?(?:\d+\.?\d*|\.\d+)|[?+-])?")
-_UNITS_PER_UM = 10.0  # positions are in tenths of a micrometre
-_CARDS = {"": "", "0": "TIGER_COMM", "1": "STD_XY", "2": "STD_Z"}
-_HEX_ADDRESS = {"30": "0", "31": "1", "32": "2"}
-_AXIS_CARD = {"X": "1", "Y": "1", "Z": "2"}
-_NEVER_MM = 1000.0  # the factory's limits and home lie beyond any stage
-
 Parameters = list[tuple[str, str]]
-
-# Short and long names; the first is the one used below.
-_NAMES = (
-    ("M", "MOVE"),
-    ("R", "MOVREL"),
-    ("W", "WHERE"),
-    ("/", "STATUS"),
-    ("RS", "RDSTAT"),
-    ("RB", "RDSBYTE"),
-    ("\\", "HALT"),
-    ("H", "HERE"),
-    ("Z", "ZERO"),
-    ("!", "HOME"),
-    ("HM", "SETHOME"),
-    ("S", "SPEED"),
-    ("AC", "ACCEL"),
-    ("B", "BACKLASH"),
-    ("PC", "PCROS"),
-    ("E", "ERROR"),
-    ("OS", "OVERSHOOT"),
-    ("WT", "WAIT"),
-    ("UM", "UNITS"),
-    ("SL", "SETLOW"),
-    ("SU", "SETUP"),
-    ("MC", "MOTCTRL"),
-    ("V", "VERSION"),
-    ("BU", "BUILD"),
-    ("CD", "CDATE"),
-    ("I", "INFO"),
-    ("N", "WHO"),
-    ("SS", "SAVESET"),
-    ("~", "RESET"),
-    ("VB", "VERBOSE"),
-)
-_CANONICAL = {name: names[0] for names in _NAMES for name in names}
-# Value at the start, and whether a query is answered `:X=1 A` instead of `:A X=1`.
-_SETTINGS: dict[str, tuple[float, bool]] = {
-    "AC": (50.0, True),
-    "B": (0.0, True),
-    "E": (0.0004, True),
-    "UM": (10000.0, True),
-    "WT": (0.0, True),
-    "PC": (0.000024, False),
-    "OS": (0.0, False),
-    "HM": (_NEVER_MM, False),
-    "SL": (-_NEVER_MM, False),
-    "SU": (_NEVER_MM, False),
-    "S": (1.0, False),
-}
 
 
 class AsiFirmware(VirtualBoard):
@@ -110,7 +62,7 @@ class AsiFirmware(VirtualBoard):
         self._at_limit = 0
         self._is_enabled = [True, True, True]
         self._decimals = 1
-        self._settings = {name: [value[0]] * 3 for name, value in _SETTINGS.items()}
+        self._settings = {name: [value[0]] * 3 for name, value in SETTINGS.items()}
         self._settings["S"] = list(self._max_mm_per_s)
 
     def _greet(self, now_s: float) -> None:
@@ -130,16 +82,16 @@ class AsiFirmware(VirtualBoard):
         text = line.decode("latin-1").strip().upper()
         if not text:
             return
-        found = _COMMAND.match(text)
+        found = COMMAND.match(text)
         address, name, rest = found.groups() if found else ("", "", "")
-        address = _HEX_ADDRESS.get(address, address)
-        action = self._actions.get(_CANONICAL.get(name, ""))
-        if address not in (_CARDS if self._is_tiger else {""}):
+        address = HEX_ADDRESS.get(address, address)
+        action = self._actions.get(CANONICAL.get(name, ""))
+        if address not in (CARDS if self._is_tiger else {""}):
             self._refuse(7 if self._is_tiger else 1, now_s)
         elif action is None:
             self._refuse(1, now_s)
         else:
-            action(address, _PARAMETER.findall(rest), now_s)
+            action(address, PARAMETER.findall(rest), now_s)
 
     def _refuse(self, error: int, now_s: float) -> None:
         self._say(f":N-{error}", now_s)
@@ -184,7 +136,7 @@ class AsiFirmware(VirtualBoard):
             "~": lambda _, __, now_s: self._restart(now_s),
             "VB": self._verbose,
         }
-        return table | {name: setting(name) for name in _SETTINGS}
+        return table | {name: setting(name) for name in SETTINGS}
 
     def _axis_values(
         self, parameters: Parameters, now_s: float
@@ -258,7 +210,7 @@ class AsiFirmware(VirtualBoard):
         here_um = self.axes.motor_um(now_s)
         for axis in values:
             high_um = self.axes.facts.travel_um[axis][1]
-            room = (high_um - here_um[axis]) * _UNITS_PER_UM
+            room = (high_um - here_um[axis]) * UNITS_PER_UM
             home = self._settings["HM"][axis] * 1e4
             goal[axis] = min(home, goal[axis] + room)
         self._drive(goal, {}, now_s)
@@ -331,7 +283,7 @@ class AsiFirmware(VirtualBoard):
             f"{letter}={self._settings[name]['XYZ'.index(letter)]:.6f}"
             for letter in asked
         )
-        is_reversed = _SETTINGS[name][1]
+        is_reversed = SETTINGS[name][1]
         self._say(f":{pairs} A" if is_reversed else f":A {pairs}", now_s)
 
     def _allowed(self, name: str, axis: int, value: float) -> float:
@@ -358,7 +310,7 @@ class AsiFirmware(VirtualBoard):
 
     def _build(self, address: str, parameters: Parameters, now_s: float) -> None:
         if not any(letter == "X" for letter, _ in parameters):
-            name = _CARDS[address] or ("TIGER_COMM" if self._is_tiger else "STD_XYZ")
+            name = CARDS[address] or ("TIGER_COMM" if self._is_tiger else "STD_XYZ")
             self._say(name, now_s)
             return
         lines = {
@@ -370,8 +322,8 @@ class AsiFirmware(VirtualBoard):
                 "TIGER_COMM" if self._is_tiger else "STD_XYZ",
                 "Motor Axes: X Y Z",
                 "Axis Types: x x z",
-                f"Axis Addr: {' '.join(_AXIS_CARD.values())}",
-                f"Hex Addr: {' '.join('3' + card for card in _AXIS_CARD.values())}",
+                f"Axis Addr: {' '.join(AXIS_CARD.values())}",
+                f"Hex Addr: {' '.join('3' + card for card in AXIS_CARD.values())}",
                 "Axis Props: 10 10 10",
             ],
         )
@@ -410,13 +362,13 @@ class AsiFirmware(VirtualBoard):
 
     def _units(self, steps: Steps) -> list[float]:
         return [
-            count * step * _UNITS_PER_UM
+            count * step * UNITS_PER_UM
             for count, step in zip(steps, self.axes.facts.step_um, strict=True)
         ]
 
     def _steps(self, units: list[float] | Triple) -> Steps:
         x, y, z = (
-            round(value / _UNITS_PER_UM / step) if math.isfinite(value) else 0
+            round(value / UNITS_PER_UM / step) if math.isfinite(value) else 0
             for value, step in zip(units, self.axes.facts.step_um, strict=True)
         )
         return x, y, z

@@ -1,9 +1,12 @@
 """Words of a G-code line, as the virtual GRBL and Marlin boards read them."""
 
+import functools
+import operator
 import re
 
 _COMMENT = re.compile(r"\([^)]*\)|;.*")
 _WORD = re.compile(r"([A-Z])([+-]?(?:\d+\.?\d*|\.\d+))")
+_NUMBERED = re.compile(rb"N(\d+)(.*)$", re.DOTALL)
 _BARE = re.compile(r"([A-Z])([+-]?(?:\d+\.?\d*|\.\d+))?")
 
 Words = list[tuple[str, float]]
@@ -53,3 +56,28 @@ def marlin_words(text: str) -> dict[str, float | None]:
         letter: float(number) if number else None
         for letter, number in _BARE.findall(strip_comments(text))
     }
+
+
+def marlin_line(line: bytes, last_number: int) -> tuple[int | None, bytes] | str:
+    """Return number and command of a line, or what Marlin says is wrong with it.
+
+    Examples
+    --------
+    >>> marlin_line(b"N3 T0*57", 2), marlin_line(b"M114", 2)
+    ((3, b' T0'), (None, b'M114'))
+    >>> marlin_line(b"N3 T0*57", 7), marlin_line(b"N3 T0*58", 2)
+    ('Line Number is not Last Line Number+1', 'checksum mismatch')
+    """
+    found = _NUMBERED.match(line)
+    if not found:
+        return None, line
+    number = int(found.group(1)[:9])
+    if number != last_number + 1 and b"M110" not in line:
+        return "Line Number is not Last Line Number+1"
+    body, star, check = line.rpartition(b"*")
+    digits = re.match(rb"\d{1,3}", check)
+    if not star:
+        return "No Checksum with line number"
+    if digits is None or int(digits.group(0)) != functools.reduce(operator.xor, body):
+        return "checksum mismatch"
+    return number, found.group(2).rpartition(b"*")[0]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from bifocus.hal.firmware_axes import FirmwareAxes, Steps
 from bifocus.hal.firmware_board import VirtualBoard
-from bifocus.hal.firmware_gcode import marlin_words
+from bifocus.hal.firmware_gcode import marlin_line, marlin_words
 
 _QUEUE_LINES = 4
 _LINE_CHARACTERS = 95  # what is longer is cut
@@ -25,7 +25,6 @@ _PLANNER_BLOCKS = 16
 _BUSY_EVERY_S = 2.0
 _FINISH_S = 0.1  # measured cost of one M400
 _HOMING_MM_PER_S = 20.0
-_NUMBERED = re.compile(rb"N(\d+)(.*)$", re.DOTALL)
 _EMERGENCY = re.compile(rb"(?:N\d+\s*)?(M112|M410)\b")
 
 Done = Callable[[float], None]
@@ -116,24 +115,13 @@ class MarlinFirmware(VirtualBoard):
         line = line.split(b";")[0].strip()[:_LINE_CHARACTERS]
         if not line:
             return
-        number: int | None = None
-        found = _NUMBERED.match(line)
-        if found:
-            number = int(found.group(1)[:9])
-            line = found.group(2)
-            is_renumbering = b"M110" in line
-            if number != self._last_number + 1 and not is_renumbering:
-                self._ask_again("Line Number is not Last Line Number+1", now_s)
-                return
-            body, star, check = line.rpartition(b"*")
-            if not star:
-                self._ask_again("No Checksum with line number", now_s)
-                return
-            if not _fits(found.group(0)[: -len(check) - 1], check):
-                self._ask_again("checksum mismatch", now_s)
-                return
+        numbered = marlin_line(line, self._last_number)
+        if isinstance(numbered, str):
+            self._ask_again(numbered, now_s)
+            return
+        number, line = numbered
+        if number is not None:
             self._last_number = number
-            line = body
         self._queue.append((number, line.decode("latin-1").strip()))
         self._run(now_s)
 
@@ -398,12 +386,3 @@ class MarlinFirmware(VirtualBoard):
                 steps, self._per_mm, self._shift_mm, strict=True
             )
         ]
-
-
-def _fits(covered: bytes, check: bytes) -> bool:
-    """Return whether the exclusive or of all bytes is the number behind the star."""
-    total = 0
-    for value in covered:
-        total ^= value
-    digits = re.match(rb"\d{1,3}", check)
-    return digits is not None and int(digits.group(0)) == total
