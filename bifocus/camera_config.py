@@ -56,6 +56,8 @@ class RealCameraConfig(Model):
         time of their own.
     timeout_s
         Silence after which the camera counts as lost, on top of exposure and transfer.
+    simulated
+        Must be said of a vendor's emulation; it is stamped into every output.
     """
 
     width_px: Pixels
@@ -66,6 +68,7 @@ class RealCameraConfig(Model):
     transfer_s: NonNegative = 0.05
     stale_frames: Annotated[int, Field(ge=0, le=32)] = 4
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 3.0
+    simulated: bool = False
 
     @model_validator(mode="after")
     def _exposure_within_limits(self) -> "RealCameraConfig":
@@ -80,8 +83,8 @@ class RealCameraConfig(Model):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the pixels are no real camera's, as far as this file tells."""
-        return False
+        """Whether the pixels are no real camera's."""
+        return self.simulated
 
     @property
     def needs_virtual_slide(self) -> bool:
@@ -155,8 +158,8 @@ class AravisCameraConfig(RealCameraConfig):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the pixels come from the virtual slide."""
-        return self.needs_virtual_slide
+        """Whether the pixels are no real camera's."""
+        return self.simulated or self.needs_virtual_slide
 
     @property
     def needs_virtual_slide(self) -> bool:
@@ -195,7 +198,7 @@ class MicroManagerCameraConfig(RealCameraConfig):
     @property
     def is_simulated(self) -> bool:
         """Whether the camera is one of Micro-Manager's simulations."""
-        return self.core.simulates(self.device)
+        return self.simulated or self.core.simulates(self.device)
 
 
 CameraConfig = Annotated[

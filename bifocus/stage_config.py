@@ -263,11 +263,12 @@ class MicroManagerStageConfig(RealStageConfig):
     tolerance_um: PerAxis = (1.0, 1.0, 0.5)
     can_stop: bool = True
     homing: Literal["none", "adapter"] = "none"
+    simulated: bool = False
 
     @property
     def is_simulated(self) -> bool:
         """Whether a device that moves is one of Micro-Manager's simulations."""
-        return self.core.simulates(self.xy_device, self.z_device)
+        return self.simulated or self.core.simulates(self.xy_device, self.z_device)
 
 
 AnySerialStage = (

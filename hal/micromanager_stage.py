@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bifocus.clock import Clock
-from bifocus.errors import DeviceError, DeviceTimeoutError, ProtocolError
+from bifocus.errors import ConfigError, DeviceError, DeviceTimeoutError, ProtocolError
 from bifocus.hal.devices import StageCapabilities, StageLimits
 from bifocus.hal.micromanager_core import CoreLease, lease_core
 from bifocus.hal.motion import TrapezoidalMove
@@ -52,6 +52,12 @@ class MicroManagerStage:
         self._devices = (config.xy_device, config.z_device)
         self._identity = ", ".join(lease.identity(label) for label in self._devices)
         self._simulated = any(lease.is_simulated(label) for label in self._devices)
+        if self._simulated and not config.is_simulated:
+            msg = (
+                f"stage '{self._identity}' is a simulation; if that is meant, say so "
+                "by `simulated: true` under `stage:`"
+            )
+            raise ConfigError(msg)
         self._motion = threading.RLock()
         self._stop_asked = threading.Event()
         self._pending: _Leg | None = None

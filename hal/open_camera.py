@@ -101,6 +101,13 @@ def open_camera(
     if isinstance(camera, AravisCameraConfig) and camera.needs_virtual_slide:
         return _open_loopback(config, camera, base_dir, clock, stage, poses)
     source = open_source(camera, base_dir=base_dir, clock=clock)
+    if source.capabilities.simulated and not camera.is_simulated:
+        source.close()
+        msg = (
+            f"camera '{source.capabilities.identity}' is a simulation; if that is "
+            "meant, say so by `simulated: true` under `camera:`"
+        )
+        raise ConfigError(msg)
     fresh = FreshCamera(source, camera, clock=clock, position=stage.position)
     return OpenCamera(camera=fresh, truth=None)
 

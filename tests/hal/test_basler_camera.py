@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ os.environ["PYLON_CAMEMU"] = "1"  # read when the vendor's library loads
 
 from bifocus.camera_config import BaslerCameraConfig
 from bifocus.clock import Clock, RealClock
+from bifocus.config import Instrument
 from bifocus.errors import ConfigError, DeviceError
 from bifocus.hal.devices import Camera, Stage
 from bifocus.hal.fresh_frames import FreshCamera
+from bifocus.hal.open_instrument import open_instrument
 from tests.contracts.camera_contract import CameraContract
 from tests.hal.real_time import opened_config, quick_stage
 
@@ -103,3 +106,19 @@ def test_a_format_it_has_not_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"Mono32.*RGB8Packed"):
         with opened_config(config):
             pass
+
+
+def test_the_emulation_must_be_meant(make_config: Any, tmp_path: Path) -> None:
+    document = make_config().model_dump() | {"clock": "real"}
+    document["camera"] = section().model_dump()
+    config = Instrument.model_validate(document)
+    with pytest.raises(ConfigError, match="simulated: true"):
+        with open_instrument(config, base_dir=tmp_path):
+            pass
+    document["camera"]["simulated"] = True
+    config = Instrument.model_validate(document)
+    with open_instrument(config, base_dir=tmp_path) as instrument:
+        receipt = instrument.stage.move_to(instrument.stage.position())
+        frame = instrument.camera.grab(after=receipt)
+        assert frame.pixels.shape == (64, 80, 3)
+        assert instrument.truth is None

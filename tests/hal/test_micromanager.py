@@ -202,7 +202,13 @@ def test_its_own_configuration_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "mm.cfg").write_text("\n".join(lines), encoding="utf-8")
     given = core(config_file="mm.cfg")
     del given["devices"]
-    config = stage_section(core=given, xy_device="Stage", z_device="Focus")
+    changes = {"core": given, "xy_device": "Stage", "z_device": "Focus"}
+    with pytest.raises(ConfigError, match="is a simulation; if that is meant"):
+        open_micromanager_stage(
+            stage_section(**changes), base_dir=tmp_path, clock=RealClock()
+        )
+    config = stage_section(**changes, simulated=True)
+    assert config.is_simulated
     stage = open_micromanager_stage(config, base_dir=tmp_path, clock=RealClock())
     try:
         assert stage.capabilities.simulated
@@ -275,6 +281,27 @@ def test_a_whole_instrument_opens_from_its_file(tmp_path: Path) -> None:
         frame = instrument.camera.grab(after=receipt)
         assert frame.pose == receipt.reported == at(3.0, 4.5, 6.0)
         assert instrument.truth is None
+
+
+def test_a_stage_that_is_busy_for_a_while_is_waited_for() -> None:
+    """SequenceTester's devices stay busy for some questions after each command."""
+    names = ("TXYStage-0", "TZStage-0")
+    devices: list[dict[str, str]] = [
+        {"label": "Hub", "library": "SequenceTester", "device": "THub"}
+    ]
+    devices += [
+        {"label": name, "library": "SequenceTester", "device": name, "hub": "Hub"}
+        for name in names
+    ]
+    with opened_stage(
+        core=core(devices=devices),
+        xy_device=names[0],
+        z_device=names[1],
+        step_um=(0.1, 0.1, 0.1),
+    ) as stage:
+        receipt = stage.move_to(at(3.0, 4.0, 5.0))
+        assert receipt.reported == at(3.0, 4.0, 5.0)
+        assert not stage._busy()
 
 
 def test_it_needs_the_real_clock(tmp_path: Path) -> None:

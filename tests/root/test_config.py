@@ -114,6 +114,73 @@ def test_a_misspelt_key_names_file_key_and_nearest(path: KeyPath, nearest: str) 
     )
 
 
+@pytest.mark.parametrize(
+    ("camera", "told"),
+    [
+        (
+            {"kind": "opencv", "width_px": 640, "exposure_s": 0.01},
+            "'camera.height_px' is",
+        ),
+        ({"width_px": 640, "height_px": 480}, "key 'camera.kind' is missing"),
+        (
+            {"kind": "opencw"},
+            "key 'camera.kind': 'opencw' is not one of 'virtual', 'op",
+        ),
+        (
+            {"kind": "basler", "width_px": 640, "height_px": 480, "seriel": "1"},
+            "unknown key 'camera.seriel'; did you mean 'serial'?",
+        ),
+        (
+            {"kind": "aravis", "width_px": 640, "height_px": 480, "sensor": {"fal": 1}},
+            "unknown key 'camera.sensor.fal'; did you mean 'falloff'?",
+        ),
+        (
+            {"kind": "aravis", "width_px": 640, "height_px": 480, "exposure_s": 20},
+            "key 'camera.exposure_s'",
+        ),
+        (
+            {
+                "kind": "picamera2",
+                "width_px": 640,
+                "height_px": 480,
+                "exposure_s": 0.5,
+                "exposure_limits_s": [0.001, 0.2],
+            },
+            "exposure_s 0.5 is outside exposure_limits_s 0.001..0.2",
+        ),
+        (
+            {
+                "kind": "micromanager",
+                "width_px": 640,
+                "height_px": 480,
+                "device": "Cam",
+                "core": {"config_file": "a.cfg", "devices": [{"label": "Cam"}]},
+            },
+            "key 'camera.core.devices.0.library' is missing",
+        ),
+    ],
+)
+def test_mistakes_in_a_section_of_several_kinds(camera: Document, told: str) -> None:
+    assert told in refusal(changed(("camera",), camera))
+
+
+def test_real_devices_need_no_virtual_slide() -> None:
+    document = changed(
+        ("camera",), {"kind": "opencv", "width_px": 640, "height_px": 480}
+    )
+    del document["virtual_slide"]
+    instrument = parse_model(Instrument, document, source="good")
+    assert instrument.camera.kind == "opencv"
+    assert instrument.is_simulated  # the stage is
+    document["camera"] = {
+        "kind": "aravis",
+        "address": "virtual",
+        "width_px": 640,
+        "height_px": 480,
+    }
+    assert "virtual_slide" in refusal(document)
+
+
 def test_every_problem_is_told_at_once() -> None:
     document = changed(("optics", "na"), -1)
     document["camera"]["widht_px"] = 640
