@@ -376,16 +376,17 @@ def fuse(
         out_console.print(summary, highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: `bifocus bench fuse --json`")
+@app.command(epilog="Example: `bifocus bench fuse --model weights/base.onnx --json`")
 def bench(
     parts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PART]...", help=f"Any of {', '.join(PARTS)}."),
     ] = None,
+    model: ModelOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Measure speed and memory of the parts on this machine."""
-    rows = [asdict(row) for row in run_benchmarks(parts or [])]
+    rows = [asdict(row) for row in run_benchmarks(parts or [], model)]
     if as_json:
         print_json({"rows": rows})
     else:

@@ -1,59 +1,40 @@
 """Speed and memory of the parts, one row each; `bifocus bench` prints them.
 
-The figure to compare is process CPU time, the least of several runs, since a busy
-machine only ever adds. Each part runs in a process of its own, so that its peak memory
-(Python and libraries included) is its own too.
+Each part runs in a process of its own, so that its peak memory (Python and libraries
+included) is its own too.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from bifocus.bench_engines import bench_fusers
+from bifocus.bench_rows import FRAME_SHAPE, Row, make_frame, time_work
 from bifocus.edge.mosaic import MosaicRenderer
 from bifocus.edge.registration import extract_strips, register_strips
 from bifocus.edge.slide_file import SlideDescription, SlideWriter
 from bifocus.errors import ConfigError, EngineError
-from bifocus.focal_offset import PairOptics
-from bifocus.hal.procedural_tissue import make_procedural_tissue
 from bifocus.jobs import InstrumentFile, scan_instrument
-from bifocus.physics_fusion import fuse_two_shots
-from bifocus.records import PlacedTile, UInt8Image
+from bifocus.records import PlacedTile
 
 PARTS = ("fuse", "stitch", "writer", "loop")
 
-# A full frame of the paper's data, 2x2-binned: rows, columns.
-FRAME_SHAPE = (1024, 1224)
-_RUNS = 5
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table; None where a figure does not apply.
-
-    `gmac` and `ratio_to_tsva` belong to networks: multiply-accumulates in 10^9, and CPU
-    time against the paper's network on this machine.
-    """
-
-    name: str
-    engine: str
-    cpu_s: float
-    wall_s: float
-    peak_mb: float
-    gmac: float | None = None
-    ratio_to_tsva: float | None = None
-    unit: str = ""
-
-
-def run_benchmarks(parts: Sequence[str]) -> list[Row]:
+def run_benchmarks(parts: Sequence[str], model: str = "auto") -> list[Row]:
     """Run each part in a fresh process; an empty sequence means all parts.
+
+    Parameters
+    ----------
+    parts
+        Out of `PARTS`.
+    model
+        Of the part `fuse`: its files are measured in each engine that runs them here.
 
     Raises
     ------
@@ -68,6 +49,9 @@ def run_benchmarks(parts: Sequence[str]) -> list[Row]:
         raise ConfigError(msg)
     rows: list[Row] = []
     for part in parts or PARTS:
+        if part == "fuse":
+            rows += bench_fusers(model)
+            continue
         done = subprocess.run(
             [sys.executable, "-m", "bifocus.bench", part],
             capture_output=True,
@@ -81,24 +65,9 @@ def run_benchmarks(parts: Sequence[str]) -> list[Row]:
     return rows
 
 
-def bench_fuse() -> list[Row]:
-    """Time the fusion of one full frame; the first run fills the filter cache."""
-    frame = _frame()
-    optics = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.75)
-    other = np.roll(frame, 1, axis=0)
-    return [
-        _timed(
-            "fuse 1224x1024x3",
-            "physics, numpy",
-            lambda: fuse_two_shots(frame, other, optics),
-            unit="tile",
-        )
-    ]
-
-
 def bench_stitch() -> list[Row]:
     """Time one registration of two full tiles, and a megapixel of rendered mosaic."""
-    frame = _frame()
+    frame = make_frame()
     rows, columns = FRAME_SHAPE
     overlap = 122
     left = extract_strips(
@@ -124,14 +93,14 @@ def bench_stitch() -> list[Row]:
         )
 
     return [
-        _timed("register one seam", "numpy, opencv", register, unit="pair"),
-        _timed("render 1 Mpx at a seam", "numpy, opencv", render, unit="Mpx"),
+        time_work("register one seam", "numpy, opencv", register, unit="pair"),
+        time_work("render 1 Mpx at a seam", "numpy, opencv", render, unit="Mpx"),
     ]
 
 
 def bench_writer() -> list[Row]:
     """Time the writing of a 16-Mpx pyramidal slide, JPEG and all levels."""
-    tile = _frame()[:512, :512].copy()
+    tile = make_frame()[:512, :512].copy()
 
     def write() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +122,7 @@ def bench_writer() -> list[Row]:
                     for column in range(8):
                         writer.write_tile(row, column, tile)
 
-    return [_timed("write 4096x4096x3", "simplejpeg", write, unit="50 MB")]
+    return [time_work("write 4096x4096x3", "simplejpeg", write, unit="50 MB")]
 
 
 def bench_loop() -> list[Row]:
@@ -174,44 +143,12 @@ def bench_loop() -> list[Row]:
                 local, Path(folder) / "scan", region_um=(300.0, 300.0, 480.0, 350.0)
             )
 
-    return [_timed("calibrate and scan 12 tiles", "physics", scan, runs=1, unit="scan")]
+    return [
+        time_work("calibrate and scan 12 tiles", "physics", scan, runs=1, unit="scan")
+    ]
 
 
-def _frame() -> UInt8Image:
-    light = make_procedural_tissue(*FRAME_SHAPE)
-    return np.asarray(np.rint(235 * np.clip(light, 0, 1)), dtype=np.uint8)
-
-
-def _timed(
-    name: str,
-    engine: str,
-    work: Callable[[], object],
-    *,
-    runs: int = _RUNS,
-    unit: str = "",
-) -> Row:
-    """Return the least CPU and wall time of `runs` runs, after one not counted."""
-    if runs > 1:
-        work()
-    cpu_s, wall_s = [], []
-    for _ in range(runs):
-        start_cpu_s, start_s = time.process_time(), time.perf_counter()
-        work()
-        cpu_s.append(time.process_time() - start_cpu_s)
-        wall_s.append(time.perf_counter() - start_s)
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Row(
-        name=name,
-        engine=engine,
-        cpu_s=min(cpu_s),
-        wall_s=min(wall_s),
-        peak_mb=peak_kb / 1024,
-        unit=unit,
-    )
-
-
-_BENCHMARKS = {
-    "fuse": bench_fuse,
+_BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "stitch": bench_stitch,
     "writer": bench_writer,
     "loop": bench_loop,

@@ -82,7 +82,7 @@ def choose_fuser(model: str = "auto", wish: EngineWish | None = None) -> Fuser:
         If model and engine contradict each other, or a `default.yaml` is wrong.
     """
     wish = wish or EngineWish()
-    candidates = list(_candidates(model, _model_files(model), wish))
+    candidates = list(_candidates(model, model_files(model), wish))
     return EngineChain(candidates, wish.on_failure)
 
 
@@ -109,8 +109,13 @@ def _candidates(
         yield Candidate(name="physics", open=PhysicsFuser, is_spare=not is_free)
 
 
+def engines_of(path: Path) -> tuple[EngineName, ...]:
+    """Return the engines that run files of this kind, installed or not."""
+    return _ENGINES.get(_kind(path), ())
+
+
 def _engines_for(path: Path, wish: EngineWish) -> tuple[EngineName, ...]:
-    engines = _ENGINES.get(_kind(path), ())
+    engines = engines_of(path)
     if wish.engine == "auto":
         # A network is never used, nor a picture sent anywhere, unless asked for.
         return tuple(engine for engine in engines if engine != "server")
@@ -130,8 +135,16 @@ def _nothing_runs(model: str, paths: tuple[Path, ...], wish: EngineWish) -> str:
     )
 
 
-def _model_files(model: str) -> tuple[Path, ...]:
-    """Return the files of a model, the preferred one first; none for physics."""
+def model_files(model: str) -> tuple[Path, ...]:
+    """Return the files of a model, the preferred one first; none for physics.
+
+    Raises
+    ------
+    EngineError
+        If there is no such model.
+    ConfigError
+        If a `default.yaml` is wrong.
+    """
     if model == "physics":
         return ()
     if model == "auto":

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bifocus import bench
+from bifocus import bench_engines
+from bifocus.bench_rows import Row
 from tests.cli.commands import run_cli
 
 # Design, section 4.
@@ -29,19 +30,21 @@ def test_rows_have_the_keys_of_the_design() -> None:
 def test_people_get_a_table_without_empty_columns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    row = bench.Row(name="fuse", engine="numpy", cpu_s=0.5, wall_s=0.6, peak_mb=99.0)
-    monkeypatch.setattr("bifocus.__main__.run_benchmarks", lambda _parts: [row])
+    row = Row(name="fuse", engine="numpy", cpu_s=0.5, wall_s=0.6, peak_mb=99.0)
+    monkeypatch.setattr("bifocus.__main__.run_benchmarks", lambda _parts, _model: [row])
     outcome = run_cli("bench", "fuse")
     assert outcome.out.startswith("benchmarks\n")
     assert "peak_mb" in outcome.out
     assert "gmac" not in outcome.out
 
 
-def test_the_fuser_is_timed_by_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "FRAME_SHAPE", (128, 160))
-    (row,) = bench.bench_fuse()
-    assert row.unit == "tile"
+@pytest.mark.slow
+def test_the_fuser_is_timed_by_the_frame() -> None:
+    row = bench_engines._measured_apart("physics", "physics")
+    assert (row.unit, row.gmac) == ("tile", None)
+    assert row.engine.startswith("physics, numpy")
     assert 0 < row.cpu_s < 10
+    assert 50 < row.peak_mb < 600
 
 
 def test_an_unknown_part(monkeypatch: pytest.MonkeyPatch) -> None:

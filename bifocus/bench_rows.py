@@ -1,0 +1,76 @@
+"""One line of a benchmark, and how its figures are taken.
+
+The figure to compare is process CPU time, the least of several runs, since a busy
+machine only ever adds.
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bifocus.hal.procedural_tissue import make_procedural_tissue
+from bifocus.records import UInt8Image
+
+# A full frame of the paper's data, 2x2-binned: rows, columns.
+FRAME_SHAPE = (1024, 1224)
+_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table; None where a figure does not apply.
+
+    `gmac` belongs to networks: multiply-accumulates of a frame in 10^9.
+    `ratio_to_tsva` is the CPU time of the paper's network on this machine, in the same
+    run, divided by this row's: how many times cheaper this is.
+    """
+
+    name: str
+    engine: str
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+    gmac: float | None = None
+    ratio_to_tsva: float | None = None
+    unit: str = ""
+
+
+def make_frame() -> UInt8Image:
+    """Return a frame of procedural tissue, `FRAME_SHAPE` x 3."""
+    light = make_procedural_tissue(*FRAME_SHAPE)
+    return np.asarray(np.rint(235 * np.clip(light, 0, 1)), dtype=np.uint8)
+
+
+def time_work(
+    name: str,
+    engine: str,
+    work: Callable[[], object],
+    *,
+    runs: int = _RUNS,
+    unit: str = "",
+) -> Row:
+    """Return the least CPU and wall time of `runs` runs, after one not counted."""
+    if runs > 1:
+        work()
+    cpu_s, wall_s = [], []
+    for _ in range(runs):
+        start_cpu_s, start_s = time.process_time(), time.perf_counter()
+        work()
+        cpu_s.append(time.process_time() - start_cpu_s)
+        wall_s.append(time.perf_counter() - start_s)
+    return Row(
+        name=name,
+        engine=engine,
+        cpu_s=min(cpu_s),
+        wall_s=min(wall_s),
+        peak_mb=peak_mb(),
+        unit=unit,
+    )
+
+
+def peak_mb() -> float:
+    """Return the most memory this process has had, Python and libraries included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
