@@ -35,8 +35,7 @@ from bifocus.tensorrt_module import Flavour, full_name, is_rtx, load_tensorrt
 from bifocus.whole_file import write_whole
 
 _LOG = logging.getLogger(__name__)
-# The stem and the head of an int8 network stay in float.
-_WIDE_IN_INT8 = 2
+_INT8 = "Conv int8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,9 +198,11 @@ def _choose(flavour: Flavour | None) -> tuple[TensorRT, Flavour]:
 
 def _claim(source: EngineManifest) -> Claim:
     tensors = (*source.inputs, *source.outputs)
+    # Where 8 bits would cost too much, an int8 network stays wider, by its own audit.
+    wide = sum(count for kind, count in source.audit.items() if kind != _INT8)
     return Claim(
         precision=source.precision,
-        n_other=_WIDE_IN_INT8 if source.precision == "int8" else 0,
+        n_other=wide if source.precision == "int8" else 0,
         images=tuple(tensor.name for tensor in tensors if tensor.dtype == "uint8"),
     )
 

@@ -186,16 +186,17 @@ def test_timings_are_handed_on_to_builds_of_the_same_machine(bench: Bench) -> No
     assert caches == [b"", b"timings 1", b""]
 
 
-def test_the_claim_names_the_bytes_and_allows_stem_and_head_of_int8(
+def test_the_claim_names_the_bytes_and_allows_what_int8_left_wider(
     bench: Bench,
 ) -> None:
     bench.export()
     claim = bench.requests[0].options.claim
     assert (claim.precision, claim.n_other, claim.images) == ("fp16", 0, IMAGES)
-    manifest = load_manifest(bench.graph).model_copy(update={"precision": "int8"})
+    int8 = {"precision": "int8", "audit": {"Conv float16": 4, "Conv int8": 14}}
+    manifest = load_manifest(bench.graph).model_copy(update=int8)
     write_manifest(manifest, manifest_path(bench.graph))
     bench.export()
-    assert bench.requests[1].options.claim.n_other == 2
+    assert bench.requests[1].options.claim.n_other == 4
 
 
 def test_an_engine_is_unverified_until_its_device_has_passed(bench: Bench) -> None:
