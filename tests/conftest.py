@@ -1,6 +1,8 @@
 """Fixtures for every test: no thread outlives its test; real data where it exists."""
 
+import fcntl
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -38,3 +40,12 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real images: set BIFOCUS_DATA, or put them in {folder}")
     return folder
+
+
+@pytest.fixture
+def gige_port() -> Iterator[None]:
+    """Wait until no other test run on this machine serves a GigE camera."""
+    path = Path(tempfile.gettempdir()) / "bifocus-gige-port.lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,7 +1,5 @@
 """A small, quick virtual instrument for tests; no network, no real time."""
 
-import fcntl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,12 +64,3 @@ def open_small(clock: FakeClock, tmp_path: Path) -> Iterator[Opener]:
             return stack.enter_context(opened)
 
         yield opener
-
-
-@pytest.fixture
-def gige_port() -> Iterator[None]:
-    """Wait until no other test run on this machine serves a GigE camera."""
-    path = Path(tempfile.gettempdir()) / "bifocus-gige-port.lock"
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
