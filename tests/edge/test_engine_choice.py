@@ -1,6 +1,8 @@
 """Which engine runs, what it says about it, and who takes over when it fails."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -191,7 +193,7 @@ def test_a_forced_engine_that_is_missing_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_network(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"pip install 'bifocus\[onnxruntime\]'"):
         choose_fuser(str(path), EngineWish(engine="onnxruntime"))
 
@@ -232,6 +234,60 @@ def test_a_folder_needs_its_list(
         (tmp_path / "default.yaml").write_text(text)
     with pytest.raises(error, match=reason):
         choose_fuser(str(tmp_path))
+
+
+LIGHT = """
+import importlib, pkgutil, sys
+import bifocus.edge
+for module in pkgutil.iter_modules(bifocus.edge.__path__, "bifocus.edge."):
+    importlib.import_module(module.name)
+heavy = {"torch", "onnx", "onnxruntime", "openvino", "tritonclient", "grpc", "cuda",
+         "pycuda", "tensorrt", "tensorrt_rtx", "tensorrt_bindings"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+READY = """
+import sys, time
+from bifocus.edge.engine_choice import EngineWish, choose_fuser
+start_s = time.process_time()
+fuser = choose_fuser(sys.argv[1], EngineWish(engine=sys.argv[2]))
+print(time.process_time() - start_s)
+fuser.close()
+"""
+
+
+def run_fresh(code: str, *arguments: str) -> str:
+    """Run code in a new process, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_no_engine_is_imported_before_it_is_asked_for() -> None:
+    run_fresh(LIGHT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_is_ready_in_two_seconds(tmp_path: Path, engine: str) -> None:
+    """Of the process's own time: a busy machine only adds waiting."""
+    pytest.importorskip("onnxruntime")
+    assert float(run_fresh(READY, str(write_network(tmp_path)), engine)) < 2.0
+
+
+def test_the_weights_are_packaged_data() -> None:
+    root = Path(__file__).parents[2]
+    link = root / "bifocus" / "data" / "weights"
+    assert link.samefile(root / "weights")
+    assert not link.readlink().is_absolute()
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    for suffix in ("yaml", "json", "onnx", "xml", "bin", "npz"):
+        assert f'"data/weights/*.{suffix}"' in text
 
 
 def test_the_command_line_goes_before_the_file() -> None:
