@@ -5,6 +5,9 @@ the call raises one of the errors named, the motion ends, and no later call tell
 place that the board cannot vouch for. Where both are allowed, it depends on the moment
 at which the fault strikes. `unknowable`: the protocol cannot tell, so that counts and
 motors part in silence; only the picture shows it.
+
+A damaged line while the stage is being opened may also make opening fail, by any error
+of ours; then nothing has moved.
 """
 
 from dataclasses import dataclass
