@@ -34,6 +34,8 @@ def awake_network(name: str, **changes: Any) -> FusionNetwork:
     if isinstance(network, HybridNet):
         nn.init.normal_(network.decoder.head.weight, std=0.02)
     for part in network.modules():
+        if isinstance(part, nn.Conv2d) and part.bias is not None:
+            nn.init.normal_(part.bias, std=0.02)
         if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
             nn.init.normal_(part.running_mean, std=0.1)
     return network.eval()
