@@ -7,6 +7,7 @@ loses steps and is heard only by some builds.
 """
 
 import logging
+import math
 
 from bifocus.errors import ConfigError, DeviceError, DeviceTimeoutError, ProtocolError
 from bifocus.hal import marlin_codec as codec
@@ -240,10 +241,10 @@ class Marlin:
             "xyz", found, self._config.step_um, strict=True
         ):
             if abs(per_mm * step_um / 1e3 - 1) > _STEP_TOLERANCE:
+                board_um = 1e3 / per_mm if per_mm else math.inf
                 msg = (
                     f"{self._port.name}: M92 says {per_mm:g} steps/mm for {axis}, "
-                    f"which makes step_um {1e3 / per_mm:.6g} if it is not 0, but the "
-                    f"file says {step_um:g}"
+                    f"which makes step_um {board_um:.6g}, but the file says {step_um:g}"
                 )
                 raise ConfigError(msg)
 
