@@ -81,26 +81,39 @@ def hal_check(
         Path | None,
         typer.Option(help="Folder for recordings of the wire and the frames."),
     ] = None,
+    stage_only: Annotated[
+        bool, typer.Option("--stage-only", help="Leave the camera closed.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK", help="Only this check; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hold stage and camera against the rules that every driver keeps."""
     from bifocus.hal.conformance_bench import Bench, Envelope
     from bifocus.hal.conformance_instrument import instrument_on_the_bench
-    from bifocus.hal.conformance_run import run_checks
+    from bifocus.hal.conformance_run import choose_checks, run_checks
     from bifocus.hal.conformance_text import as_document, as_text, read_facts
     from bifocus.jobs import InstrumentFile
     from bifocus.whole_file import write_whole
 
     x_um, y_um, z_um = envelope
     room = Envelope(x_um=x_um, y_um=y_um, z_um=z_um)
+    checks = choose_checks(only or [])
     file = InstrumentFile.load(instrument)
     if not file.config.stage.is_simulated and not yes:
         _ask_to_move(room.x_um, room.y_um, room.z_um)
     open_devices = instrument_on_the_bench(
-        file.config, base_dir=instrument.parent, envelope=room, record=record
+        file.config,
+        base_dir=instrument.parent,
+        envelope=room,
+        record=record,
+        stage_only=stage_only,
     )
     with show_progress("checks") as progress, Bench(open_devices, envelope=room) as b:
-        found = run_checks(b, facts=read_facts(b, file.config), progress=progress)
+        facts = read_facts(b, file.config)
+        found = run_checks(b, checks, facts=facts, progress=progress)
     if report is not None:
         write_whole(report, as_text(found))
     if as_json:

@@ -6,7 +6,7 @@ around that place. A driver that clips or ignores its limits cannot go further.
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bifocus.clock import Clock, RealClock, VirtualClock
@@ -20,6 +20,8 @@ from bifocus.hal.conformance_bench import (
 )
 from bifocus.hal.faulty_link import ERROR_REPLIES, FaultyLink
 from bifocus.hal.open_instrument import open_instrument
+from bifocus.hal.open_stage import OpenStage, WrapLink, open_stage
+from bifocus.hal.recording import Recorder
 from bifocus.records import StagePosition
 
 
@@ -29,11 +31,13 @@ def instrument_on_the_bench(
     base_dir: Path,
     envelope: Envelope,
     record: Path | None = None,
+    stage_only: bool = False,
 ) -> OpenDevices:
     """Return what opens the instrument for `Bench`, with its travel narrowed.
 
     A stage on a serial port gets a `FaultyLink`. Each opening is a recording of its
-    own in the folder `record`: `open-01`, `open-02` and so on.
+    own in the folder `record`: `open-01`, `open-02` and so on. With `stage_only` the
+    camera stays closed.
 
     Raises
     ------
@@ -55,13 +59,14 @@ def instrument_on_the_bench(
             return wires[-1]
 
         folder = record / f"open-{next(number):02d}" if record else None
-        with open_instrument(
+        opening = _open_stage_only if stage_only else open_instrument
+        with opening(
             narrow, base_dir=base_dir, clock=clock, record=folder, wrap_link=wrap
-        ) as instrument:
+        ) as opened:
             yield DevicesUnderTest(
-                stage=instrument.stage,
-                clock=instrument.clock,
-                camera=instrument.camera,
+                stage=opened.stage,
+                clock=clock,
+                camera=getattr(opened, "camera", None),
                 pixel_um=config.optics.pixel_um,
                 wire=wires[0] if wires else None,
             )
@@ -86,5 +91,31 @@ def narrowed(config: Instrument, here: StagePosition, envelope: Envelope) -> Ins
 
 
 def _read_position(config: Instrument, base_dir: Path, clock: Clock) -> StagePosition:
-    with open_instrument(config, base_dir=base_dir, clock=clock) as instrument:
-        return instrument.stage.position()
+    with _open_stage_only(config, base_dir=base_dir, clock=clock) as opened:
+        return opened.stage.position()
+
+
+@contextmanager
+def _open_stage_only(
+    config: Instrument,
+    *,
+    base_dir: Path,
+    clock: Clock,
+    record: Path | None = None,
+    wrap_link: WrapLink | None = None,
+) -> Iterator[OpenStage]:
+    with ExitStack() as devices:
+        recorder = None
+        if record is not None:
+            recorder = devices.enter_context(Recorder(record, config, clock))
+        opened = open_stage(
+            config.stage,
+            clock=clock,
+            seed=config.seed,
+            base_dir=base_dir,
+            observer=recorder,
+            wrap_link=wrap_link,
+        )
+        devices.callback(opened.stage.close)
+        devices.callback(opened.stage.stop)
+        yield opened

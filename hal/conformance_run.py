@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bifocus.errors import BifocusError
+from bifocus.errors import BifocusError, ConfigError
 from bifocus.hal.conformance import (
     Check,
     CheckResult,
@@ -77,6 +77,27 @@ WIRE_CHECKS = (
     _check("unplugging", check_unplugging),
 )
 ALL_CHECKS = STAGE_CHECKS + CAMERA_CHECKS + WIRE_CHECKS
+
+
+def choose_checks(names: Sequence[str]) -> tuple[Check, ...]:
+    """Return the checks of these names, all for none, in their order.
+
+    The first check is always among them: it finds out whether the board forgets where
+    it is, on which the room of all others depends.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown; the text lists the known ones.
+    """
+    known = {check.name: check for check in ALL_CHECKS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        msg = f"no check is named {', '.join(unknown)}; there are {', '.join(known)}"
+        raise ConfigError(msg)
+    first, *others = ALL_CHECKS
+    return (first, *(c for c in others if not names or c.name in names))
+
 
 Progress = Callable[[int, int], None]
 

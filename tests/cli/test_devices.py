@@ -161,6 +161,14 @@ def test_an_impossible_envelope_is_refused(on_tissue: Path, value: str) -> None:
     assert outcome.fails(2, "x_um")
 
 
+def test_one_check_can_be_asked_alone_but_for_the_first(on_tissue: Path) -> None:
+    outcome = run_cli("hal-check", on_tissue, "--only", "limits-raise", "--json")
+    names = [check["name"] for check in outcome.document["checks"]]
+    assert names == ["opening-moves-nothing", "limits-raise"]
+    unknown = run_cli("hal-check", on_tissue, "--only", "limits")
+    assert unknown.fails(2, "no check is named limits", "limits-raise")
+
+
 def test_secrets_stay_out_of_the_report() -> None:
     from bifocus.hal.secrets import without_secrets
 
