@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # Of cuda_runtime_api.h.
 _HOST_DEFAULT, _HOST_MAPPED = 0, 2
 _NON_BLOCKING = 1
-_DISABLE_TIMING = 2
+# A thread that waits sleeps: one that spins takes a core from the capture.
+_BLOCKING_SYNC, _DISABLE_TIMING = 1, 2
 
 Call = Callable[..., Any]
 
@@ -114,7 +115,9 @@ class _Block:
 class _Event:
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.inner: Any = call("cudaEventCreateWithFlags", _DISABLE_TIMING)
+        self.inner: Any = call(
+            "cudaEventCreateWithFlags", _BLOCKING_SYNC | _DISABLE_TIMING
+        )
 
     def synchronize(self) -> None:
         self._call("cudaEventSynchronize", self.inner)

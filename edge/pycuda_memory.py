@@ -128,7 +128,9 @@ class _Event:
     def __init__(self, cuda: Any) -> None:
         self._cuda = cuda
         try:
-            self.inner: Any = cuda.Event(cuda.event_flags.DISABLE_TIMING)
+            # A thread that waits sleeps: one that spins takes a core from the capture.
+            flags = cuda.event_flags
+            self.inner: Any = cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
         except cuda.Error as error:
             raise _lost("Event", error) from error
 

@@ -209,7 +209,7 @@ class _Gpu:
             self.ring.free()
             # TensorRT's own memory goes with its objects, while the context is there.
             self._context = None
-            del self._engine, self._runtime
+            del self.ring, self._engine, self._runtime
         finally:
             self.memory.close()
 

@@ -52,7 +52,7 @@ class SlotRing:
             msg = f"{form.network}: slots need a fixed size"
             raise EngineError(msg)
         self._memory = memory
-        self._context = context
+        self._context: IExecutionContext | None = context
         self._form = form
         self._is_mapped = is_mapped
         self._taken: list[_Freed] = []
@@ -114,7 +114,8 @@ class SlotRing:
         self._slots[number].done.synchronize()
 
     def free(self) -> None:
-        """Give everything back, the last taken first."""
+        """Give everything back, the last taken first, and forget the context."""
+        self._context = None
         while self._taken:
             self._taken.pop().free()
 
@@ -155,11 +156,15 @@ class SlotRing:
             self._taken.append(graph)
 
     def _execute(self, slot: "_Slot") -> None:
+        context = self._context
+        if context is None:
+            msg = f"{self._form.network}: the slots are freed"
+            raise EngineError(msg)
         for name, address in slot.addresses(self._form.output).items():
-            if not self._context.set_tensor_address(name, address):
+            if not context.set_tensor_address(name, address):
                 msg = f"{self._form.network}: TensorRT takes no address for '{name}'"
                 raise EngineLostError(msg)
-        if not self._context.execute_async_v3(self._compute.handle):
+        if not context.execute_async_v3(self._compute.handle):
             msg = (
                 f"{self._form.network}: TensorRT could not queue the engine; start the "
                 "command anew"

@@ -35,6 +35,7 @@ PYCUDA_NAMES = {
     "memcpy_htod_async": "dest, src, stream=None",
     "memcpy_dtoh_async": "dest, src, stream=None",
     "host_alloc_flags.DEVICEMAP": None,
+    "event_flags.BLOCKING_SYNC": None,
     "event_flags.DISABLE_TIMING": None,
     "Error": None,
 }
@@ -49,7 +50,7 @@ class FakePycuda:
 
     Error = PycudaError
     host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
-    event_flags = SimpleNamespace(DISABLE_TIMING=2)
+    event_flags = SimpleNamespace(BLOCKING_SYNC=1, DISABLE_TIMING=2)
 
     def __init__(self, gpu: SimulatedGpu) -> None:
         self._gpu = gpu
@@ -148,7 +149,7 @@ class _PycudaStream:
 
 class _PycudaEvent:
     def __init__(self, cuda: FakePycuda, flags: int) -> None:
-        assert flags == FakePycuda.event_flags.DISABLE_TIMING
+        assert flags == 3, "a wait that spins, or an event that takes the time"
         self._cuda = cuda
         self.mark = cuda._do(cuda._gpu.event)
 
@@ -241,7 +242,7 @@ class FakeRuntime:
         return self._do(lambda: self._gpu.wait(queue, self._things[event]))
 
     def cudaEventCreateWithFlags(self, flags: int) -> Any:  # noqa: N802
-        assert flags == 2
+        assert flags == 3, "a wait that spins, or an event that takes the time"
         return self._do(lambda: self._number(self._gpu.event()))
 
     def cudaEventRecord(self, event: int, stream: int) -> Any:  # noqa: N802

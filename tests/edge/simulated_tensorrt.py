@@ -1,5 +1,6 @@
 """TensorRT over the simulated GPU: its kernels are ONNX Runtime, its names recorded."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,13 @@ class SimulatedTensorRT(FakeTensorRT):
             addresses[name] = memory
             return True
 
-        return self.object(
+        made = self.object(
             "IExecutionContext",
             set_tensor_address=set_address,
             execute_async_v3=execute,
         )
+        weakref.finalize(made, lambda: self.gpu.calls.append("context gone"))
+        return made
 
 
 def write_engine(folder: Path, trt: SimulatedTensorRT, **changes: Any) -> Path:

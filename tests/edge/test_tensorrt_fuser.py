@@ -29,6 +29,7 @@ from bifocus.edge.tensorrt_fuser import TensorrtEngine
 from bifocus.edge.tensorrt_slots import SlotRing
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.physics_fusion import fuse_measured
+from bifocus.tensorrt_module import load_tensorrt
 from tests.edge.cuda_doubles import FakePycuda, FakeRuntime
 from tests.edge.network_files import (
     INPUTS,
@@ -126,6 +127,17 @@ def test_every_version_gives_every_window_in_order(
     engine.close()
     bench.gpu.check_closed()
     assert bench.pycuda.contexts == []
+
+
+def test_the_context_goes_before_the_gpu_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What TensorRT frees after the CUDA context has gone crashes the process."""
+    bench = make_bench(tmp_path, monkeypatch, "pycuda")
+    engine = bench.open()
+    list(engine.stream(windows(1)))
+    engine.close()
+    assert bench.gpu.calls[-2:] == ["context gone", "detach"]
 
 
 def test_a_pair_comes_out_as_from_the_graph(bench: Bench) -> None:
@@ -466,6 +478,26 @@ def test_without_tensorrt_the_text_says_where_it_comes_from(
     path = write_engine(tmp_path, SimulatedTensorRT(SimulatedGpu()))
     with pytest.raises(EngineError, match="tensorrt is not installed"):
         TensorrtEngine(path, device=GPU)
+
+
+def test_the_real_runtime_gives_none_and_its_own_words(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """TensorRT for RTX needs no GPU to refuse what is no engine."""
+    try:
+        trt = load_tensorrt("tensorrt_rtx")
+    except EngineError as error:
+        pytest.skip(f"needs the real library: {error}")
+    built_with = {
+        "tensorrt": f"tensorrt_rtx {trt.__version__}",
+        "device": "any RTX GPU",
+        "compute_capability": "",
+        "driver": "",
+    }
+    path = write_engine(tmp_path, bench.trt, built_with=built_with)
+    with pytest.raises(EngineError, match=r"refuses the engine: .*Error Code"):
+        TensorrtEngine(path, trt=trt, device=GPU, open_memory=bench.open_memory)
+    bench.gpu.check_closed()
 
 
 def test_fakes_are_strict() -> None:
