@@ -204,12 +204,30 @@ class AravisSource:
                 arv.call("camera_set_string", camera, name.encode(), b"Off")
         width_px, height_px = config.width_px, config.height_px
         arv.call("camera_set_region", camera, 0, 0, width_px, height_px)
+        for offset in (b"OffsetX", b"OffsetY"):
+            if arv.plain("device_get_feature", device, offset):
+                self._centre(offset)
         wanted = config.pixel_format.encode()
         arv.call("camera_set_pixel_format_from_string", camera, wanted)
         arv.call("camera_clear_triggers", camera)
         arv.call("camera_set_frame_rate", camera, config.frame_rate_hz)
         if self.is_triggered:
             arv.call("camera_set_trigger", camera, b"Software")
+
+    def _centre(self, offset: bytes) -> None:
+        """Put the region in the middle of the sensor, where the optical axis is."""
+        arv, camera = self._arv, self._camera
+        low, high = ctypes.c_int64(), ctypes.c_int64()
+        arv.call(
+            "camera_get_integer_bounds",
+            camera,
+            offset,
+            ctypes.byref(low),
+            ctypes.byref(high),
+        )
+        step = max(1, arv.call("camera_get_integer_increment", camera, offset))
+        middle = (high.value - low.value) // 2 // step * step + low.value
+        arv.call("camera_set_integer", camera, offset, middle)
 
     def _read_capabilities(self) -> CameraCapabilities:
         arv, camera = self._arv, self._camera

@@ -40,6 +40,7 @@ class MicroManagerSource:
         core.setAutoShutter(False)
         if core.hasProperty(label, "PixelType"):
             _set_pixel_type(lease, config)
+        _centre_region(lease, config)
         self.capabilities = CameraCapabilities(
             kind="micromanager",
             identity=lease.identity(label),
@@ -129,6 +130,23 @@ def as_rgb(image: np.ndarray) -> UInt8Image:  # type: ignore[type-arg]
         "`pixel_format:` to its name for 8-bit grey (8bit) or colour (32bitRGB)"
     )
     raise ConfigError(msg)
+
+
+def _centre_region(lease: CoreLease, config: MicroManagerCameraConfig) -> None:
+    """Cut the region out of the middle of the sensor, where the optical axis is."""
+    core, label = lease.core, config.device
+    core.clearROI()
+    full_px = core.getImageWidth(), core.getImageHeight()
+    wanted_px = config.width_px, config.height_px
+    if wanted_px[0] > full_px[0] or wanted_px[1] > full_px[1]:
+        msg = f"the camera has {full_px} px, its section asks for {wanted_px} px"
+        raise ConfigError(msg)
+    if wanted_px != full_px:
+        x_px, y_px = (
+            (full - wanted) // 2
+            for full, wanted in zip(full_px, wanted_px, strict=True)
+        )
+        core.setROI(label, x_px, y_px, *wanted_px)
 
 
 def _set_pixel_type(lease: CoreLease, config: MicroManagerCameraConfig) -> None:

@@ -19,10 +19,11 @@ from bifocus.hal.fresh_frames import BrokenFrame, RawFrame
 from bifocus.hal.v4l2_controls import lock_controls, set_exposure
 from bifocus.records import UInt8Image
 
-# NVIDIA's source for CSI cameras: exposure, gains and white balance locked, newest
-# frame only. Written from NVIDIA's documentation of its elements; never run by us.
+# NVIDIA's source for CSI cameras: exposure and gains locked, white balance that of its
+# daylight preset (5; locking the automatic one would keep what each start happens to
+# find), newest frame only. Written from NVIDIA's documentation; never run by us.
 JETSON_PIPELINE = (
-    "nvarguscamerasrc sensor-id=0 wbmode=1 aelock=true awblock=true "
+    "nvarguscamerasrc sensor-id=0 wbmode=5 aelock=true "
     'exposuretimerange="{exposure_ns} {exposure_ns}" gainrange="1 1" '
     'ispdigitalgainrange="1 1" tnr-mode=0 ee-mode=0 ! '
     "video/x-raw(memory:NVMM),width={width_px},height={height_px},"

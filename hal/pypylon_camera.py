@@ -153,11 +153,14 @@ class BaslerSource:
         for name in _AUTOMATICS:
             if self._has(name):
                 getattr(camera, name).SetValue("Off")
-        for name in ("OffsetX", "OffsetY"):
-            if self._has(name):
-                getattr(camera, name).SetValue(0)
+        offsets = [name for name in ("OffsetX", "OffsetY") if self._has(name)]
+        for name in offsets:
+            getattr(camera, name).SetValue(0)
         camera.Width.SetValue(config.width_px)
         camera.Height.SetValue(config.height_px)
+        for name in offsets:  # the middle of the sensor, where the optical axis is
+            node = getattr(camera, name)
+            node.SetValue(node.Max // 2 // node.Inc * node.Inc)
         self._set_pixel_format()
         camera.MaxNumBuffer.SetValue(_BUFFERS)
         if self._has("AcquisitionFrameRateEnable"):

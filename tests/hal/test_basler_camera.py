@@ -64,6 +64,18 @@ def inner(camera: FreshCamera) -> Any:
     return camera._source._camera  # type: ignore[attr-defined]
 
 
+def test_the_region_is_the_middle_of_the_sensor() -> None:
+    with opened_config(section()) as camera:
+        device = inner(camera)
+        for offset, size in (
+            (device.OffsetX, device.Width),
+            (device.OffsetY, device.Height),
+        ):
+            middle = offset.Value + size.Value / 2
+            sensor = offset.Max + size.Value
+            assert abs(middle - sensor / 2) <= offset.Inc
+
+
 def test_it_says_that_it_is_simulated() -> None:
     with opened_config(section()) as camera:
         assert camera.capabilities.simulated

@@ -164,6 +164,21 @@ def test_colour_pixels_are_rgb() -> None:
         assert np.array_equal(pixels, np.stack([red, green, blue], axis=-1))
 
 
+def test_a_smaller_region_is_the_middle_of_the_sensor() -> None:
+    wide = core()
+    wide["devices"][2]["properties"] = {}  # 512 x 512 px
+    with opened_config(camera_section(core=wide)) as camera:
+        assert camera.grab().pixels.shape == (64, 80, 3)
+        device = camera._source._lease.core  # type: ignore[attr-defined]
+        assert device.getROI() == [216, 224, 80, 64]
+
+
+def test_a_region_larger_than_the_sensor_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"has \(80, 64\) px.*\(96, 64\) px"):
+        with opened_config(camera_section(width_px=96)):
+            pass
+
+
 def test_deep_pixels_are_refused() -> None:
     with pytest.raises(ConfigError, match="uint16"):
         as_rgb(np.zeros((4, 4), np.uint16))

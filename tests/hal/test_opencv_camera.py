@@ -258,7 +258,7 @@ def test_the_jetson_pipeline_locks_everything() -> None:
     assert text.startswith("nvarguscamerasrc ")
     assert 'exposuretimerange="2500000 2500000"' in text
     assert "width=1920,height=1080,framerate=30/1" in text
-    assert "aelock=true awblock=true" in text
+    assert "wbmode=5 aelock=true" in text
     assert text.endswith("appsink drop=true max-buffers=1 sync=false")
     assert "{" not in text
 
