@@ -36,20 +36,20 @@ Float64 = npt.NDArray[np.float64]
 _RANGE_UNITS = 4.0
 _STEP_UNITS = 0.05
 # Energies below this share of the (0..1)^2 scale are quantisation, not signal.
-_TINY = 1e-12
+TINY_ENERGY = 1e-12
 # Neighbouring coefficients are correlated by the window and by the model's errors; the
 # Monte-Carlo test of the stated sd fixed this share of independent ones.
-_INDEPENDENT_SHARE = 0.02
+INDEPENDENT_SHARE = 0.02
 # What the model itself leaves uncertain on optics that match it (measured: relief of
 # +-0.4 um inside the tile); foreign optics add a bias that no pair can reveal.
-_MODEL_SD_UNITS = 0.05
+MODEL_SD_UNITS = 0.05
 # Half-width in um of what local offsets may differ from the tile's surface, in units.
-_LOCAL_SD_UNITS = 0.3
+LOCAL_SD_UNITS = 0.3
 # What noise alone reaches: blocks of blank glass gave 1 to 2 nats, 4.7 at most; tissue
 # gives 80 to 1700.
-_BLANK_NATS = 5.0
+BLANK_NATS = 5.0
 # log-likelihood ratio at which the confidence is one half
-_HALF_CONFIDENCE_NATS = 6.0
+HALF_CONFIDENCE_NATS = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +162,8 @@ def estimate_offset_map(pair: PairSpectra, optics: PairOptics) -> OffsetMap:
     grid_um = offset_grid_um(optics)
     cost = offset_costs(pair.statistics, optics, pair.layout.block_px)
     depth = np.median(cost, axis=1) - cost.min(axis=1)
-    depth = np.maximum(depth - _BLANK_NATS, 0.0)
-    weight = depth / (depth + _HALF_CONFIDENCE_NATS)
+    depth = np.maximum(depth - BLANK_NATS, 0.0)
+    weight = depth / (depth + HALF_CONFIDENCE_NATS)
     total = cost.sum(axis=0)
     unit_um = optics.focus_unit_um
     first_um, _ = _minimum(total[None], grid_um)
@@ -172,7 +172,7 @@ def estimate_offset_map(pair: PairSpectra, optics: PairOptics) -> OffsetMap:
     )
     surface_um = _fit_surface(local_um, weight * depth, pair.grid)
     local_um, local_sd_um = _minimum(
-        cost + _prior(grid_um, surface_um, _LOCAL_SD_UNITS * unit_um), grid_um
+        cost + _prior(grid_um, surface_um, LOCAL_SD_UNITS * unit_um), grid_um
     )
     tile = _tile_offset(local_um, local_sd_um, weight, depth, optics)
     return OffsetMap(
@@ -199,14 +199,27 @@ def split_energy(
     along, across, norm
         Energies (never below a tiny floor) and |h|^2.
     """
-    minus, plus, cross = statistics
+    parts, norm = _direction(tables)
+    along, across = _split(statistics, parts)
+    return along, across, norm
+
+
+def _direction(tables: Float32) -> tuple[Float32, Float32]:
+    """Return what the three statistics count for along h, shape (3, ...); and |h|^2."""
     h_minus, h_plus = tables
     norm = np.maximum(h_minus**2 + h_plus**2, np.float32(1e-8))
-    along = (
-        h_minus**2 * minus + h_plus**2 * plus + 2 * h_minus * h_plus * cross
-    ) / norm
-    across = np.maximum(minus + plus - along, np.float32(_TINY))
-    return np.maximum(along, np.float32(_TINY)), across, norm
+    parts = np.stack([h_minus**2, h_plus**2, 2 * h_minus * h_plus]) / norm
+    return parts, norm
+
+
+def _split(statistics: Float32, parts: Float32) -> tuple[Float32, Float32]:
+    minus, plus, cross = statistics
+    along = minus * parts[0]
+    along += plus * parts[1]
+    along += cross * parts[2]
+    across = minus + plus - along
+    tiny = np.float32(TINY_ENERGY)
+    return np.maximum(along, tiny, out=along), np.maximum(across, tiny, out=across)
 
 
 def offset_costs(
@@ -228,16 +241,17 @@ def offset_costs(
     bins = radial_bins(block_px)
     tables = transfer_tables(optics, block_px)[:, :, ::every].transpose(1, 0, 2, 3)
     used = (bins.count > 0) & (np.arange(bins.count.size) >= 2)
-    count = np.where(used, bins.count, 0) * np.float32(0.5 * _INDEPENDENT_SHARE)
+    count = np.where(used, bins.count, 0) * np.float32(0.5 * INDEPENDENT_SHARE)
     mean = statistics / np.maximum(bins.count, 1)
+    parts, _ = _direction(tables)
     cost = np.zeros((mean.shape[1], tables.shape[2]))
     for block in range(mean.shape[1]):
-        minus, plus, cross = mean[:, block, :, None, :]
-        along, across, _ = split_energy(np.stack([minus, plus, cross]), tables)
-        both = (minus + plus) / 2 + np.float32(_TINY)
+        statistics = mean[:, block, :, None, :]
+        along, across = _split(statistics, parts)
+        both = (statistics[0] + statistics[1]) / 2 + np.float32(TINY_ENERGY)
         # S cannot be negative: where more energy lies across, the fit is S = 0.
-        fit = np.where(along > across, np.log(along * across), 2 * np.log(both))
-        cost[block] = np.einsum("cdb,b->d", fit, count)
+        product = np.where(along > across, along * across, both**2)
+        cost[block] = (np.log(product) @ count).sum(axis=0)
     return cost
 
 
@@ -291,11 +305,11 @@ def _tile_offset(
     random_um = np.sqrt(float((weight**2 * local_sd_um**2).sum())) / total
     effective = total**2 / float((weight**2).sum() + 1e-12)
     nats = float(depth.sum())
-    confidence = nats / (nats + 4 * _HALF_CONFIDENCE_NATS)
+    confidence = nats / (nats + 4 * HALF_CONFIDENCE_NATS)
     edge_um = _RANGE_UNITS * optics.focus_unit_um
     if abs(offset_um) > 0.95 * edge_um:
         confidence = 0.0
     relief_um = spread_um / np.sqrt(max(effective, 1.0))
-    model_um = _MODEL_SD_UNITS * optics.focus_unit_um
+    model_um = MODEL_SD_UNITS * optics.focus_unit_um
     sd_um = float(np.linalg.norm([random_um, relief_um, model_um]))
     return FocalOffset(offset_um=offset_um, sd_um=sd_um, confidence=confidence)

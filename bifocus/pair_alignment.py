@@ -8,6 +8,8 @@ power, since the weak frequencies are those that defocus has turned over. The wi
 follows half the shift in each shot, so that both see the same tissue under it.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from bifocus.pair_spectra import Complex64, PairSpectra
 from bifocus.records import FloatImage
 
 Float64 = npt.NDArray[np.float64]
-Complex128 = npt.NDArray[np.complex128]
+Float32 = npt.NDArray[np.float32]
 
 # Pixels are averaged two by two first: the band below leaves nothing to lose.
 BIN_PX = 2
@@ -29,6 +31,9 @@ LARGEST_SHIFT_PX = 12.0
 # Share of the band's power that must agree on one shift; glass stays far below.
 LEAST_AGREEMENT = 0.5
 _PASSES = 3
+# Windows that lie this close to where they should, in binned pixels, are not moved
+# again: what they still pull the shift by is a tenth of that.
+_SETTLED_PX = 0.02
 _NEWTON_STEPS = 20
 
 
@@ -46,18 +51,17 @@ def estimate_shift_px(minus: FloatImage, plus: FloatImage) -> tuple[float, float
         (0, 0) when the shots hold too little common texture to tell.
     """
     first, second = _binned(minus), _binned(plus)
-    rows, columns = _frequencies((first.shape[0], first.shape[1]))
-    radius = np.hypot(rows, columns) / BIN_PX
-    band = (radius > BAND_PER_PX[0]) & (radius < BAND_PER_PX[1])
-    turns = [grid[band] for grid in np.broadcast_arrays(rows, columns)]
-    frequency = 2 * np.pi * np.stack(turns)
+    band, frequency = _band((first.shape[0], first.shape[1]))
     shift: Float64 = np.zeros(2)
     agreement = 0.0
     for number in range(_PASSES):
-        cross = _windowed(first, shift / 2) * _windowed(second, -shift / 2).conj()
+        middle = shift
+        cross = _windowed(first, middle / 2) * _windowed(second, -middle / 2).conj()
         if number == 0:
             shift = _coarse_peak(np.where(band, cross, 0), first.shape)
         shift, agreement = _refine(cross[band], frequency, shift)
+        if np.abs(shift - middle).max() < _SETTLED_PX:
+            break
     shift = shift * BIN_PX
     if agreement < LEAST_AGREEMENT or np.abs(shift).max() > LARGEST_SHIFT_PX:
         return 0.0, 0.0
@@ -87,22 +91,43 @@ def align(pair: PairSpectra, shift_px: tuple[float, float], reference: int) -> N
     pair.means[other] *= gain
 
 
-def _binned(image: FloatImage) -> Float64:
-    gray = np.ascontiguousarray(image.mean(axis=2))
-    size = (gray.shape[1] // BIN_PX, gray.shape[0] // BIN_PX)
-    whole = gray[: size[1] * BIN_PX, : size[0] * BIN_PX]
-    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA).astype(np.float64)
+def _binned(image: FloatImage) -> Float32:
+    """Return the grey picture at half the size, less the level of its first pixel.
+
+    The level is of no interest; without it, blank glass is zero and not rounding.
+    """
+    rows, columns, colours = image.shape
+    size = (columns // BIN_PX, rows // BIN_PX)
+    total: Float32 = np.zeros((size[1], size[0]), dtype=np.float32)
+    for colour in range(colours):
+        plane = image[: size[1] * BIN_PX, : size[0] * BIN_PX, colour]
+        binned = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+        total = total + np.asarray(binned, dtype=np.float32)
+    gray: Float32 = (total - total[0, 0]) / np.float32(colours)
+    return gray
 
 
-def _windowed(gray: Float64, shift: Float64) -> Complex128:
+@lru_cache(maxsize=4)
+def _band(shape: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], Float64]:
+    """Return where the band is in the half plane, and its angular frequencies."""
+    rows, columns = _frequencies(shape)
+    radius = np.hypot(rows, columns) / BIN_PX
+    band = (radius > BAND_PER_PX[0]) & (radius < BAND_PER_PX[1])
+    turns = [grid[band] for grid in np.broadcast_arrays(rows, columns)]
+    return band, 2 * np.pi * np.stack(turns)
+
+
+def _windowed(gray: Float32, shift: Float64) -> Complex64:
     """Return the spectrum under a Hann window whose middle is moved by `shift`."""
     down, right = (
-        _hann(length, float(middle))
+        _hann(length, float(middle)).astype(np.float32)
         for length, middle in zip(gray.shape, shift, strict=True)
     )
-    window = np.outer(down, right)
-    mean = float((gray * window).sum() / window.sum())
-    return np.asarray(scipy.fft.rfft2((gray - mean) * window), dtype=np.complex128)
+    mean = (down @ gray @ right) / (down.sum() * right.sum())
+    bare = gray - mean
+    bare *= down[:, None]
+    bare *= right
+    return np.asarray(scipy.fft.rfft2(bare), dtype=np.complex64)
 
 
 def _hann(length: int, middle: float) -> Float64:
@@ -117,7 +142,7 @@ def _frequencies(shape: tuple[int, int]) -> tuple[Float64, Float64]:
     return rows, columns
 
 
-def _coarse_peak(cross: Complex128, shape: tuple[int, ...]) -> Float64:
+def _coarse_peak(cross: Complex64, shape: tuple[int, ...]) -> Float64:
     """Return the whole-pixel peak of the correlation, signed."""
     correlation = scipy.fft.irfft2(cross, shape)
     peak = np.unravel_index(int(np.argmax(correlation)), shape)
@@ -129,7 +154,7 @@ def _coarse_peak(cross: Complex128, shape: tuple[int, ...]) -> Float64:
 
 
 def _refine(
-    cross: Complex128, frequency: Float64, shift: Float64
+    cross: Complex64, frequency: Float64, shift: Float64
 ) -> tuple[Float64, float]:
     """Climb to the maximum of the correlation; return it and the agreement there."""
     for _ in range(_NEWTON_STEPS):

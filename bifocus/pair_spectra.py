@@ -5,18 +5,25 @@ depends on the radius only, so three radial profiles per block and colour hold a
 a Gaussian model can know about defocus: |Y-|^2, |Y+|^2 and Re(Y- conj(Y+)).
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+import scipy.sparse
 
 from bifocus.records import FloatImage
 
 Complex64 = npt.NDArray[np.complex64]
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
+
+
+# Three-point transform of a Hann window.
+_HANN = np.array([-0.25, 0.5, -0.25], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,17 +155,21 @@ def compute_spectra(minus: FloatImage, plus: FloatImage) -> PairSpectra:
     """
     shape = (minus.shape[0], minus.shape[1])
     layout = layout_for(shape)
+    edge = taper_edge(layout).astype(np.float32)
     window = _taper_window(layout)
     grid = layout.counts(shape)
     size = layout.block_px
     n_blocks, colours = grid[0] * grid[1], minus.shape[2]
     spectra = np.empty((2, n_blocks, colours, size, size // 2 + 1), dtype=np.complex64)
     means = np.empty((2, n_blocks, colours), dtype=np.float32)
+    tapered = np.empty((colours, size, size), dtype=np.float32)
     for shot, image in enumerate((minus, plus)):
         for number, block in enumerate(_blocks(image, layout, grid)):
-            means[shot, number] = np.einsum("crk,rk->c", block, window) / window.sum()
-            block = (block - means[shot, number][:, None, None]) * window
-            spectra[shot, number] = scipy.fft.rfft2(block)
+            mean = (block @ edge) @ edge / window.sum()
+            np.subtract(block, mean[:, None, None], out=tapered)
+            tapered *= window
+            means[shot, number] = mean
+            spectra[shot, number] = scipy.fft.rfft2(tapered)
     statistics = np.zeros((3, n_blocks, colours, size // 2), dtype=np.float32)
     return PairSpectra(
         spectra=spectra,
@@ -177,66 +188,129 @@ def fill_statistics(pair: PairSpectra) -> None:
     without it the strong low frequencies leak through the short taper into the weak
     high ones and bias the offset by a tenth of a micrometre.
     """
-    bins = radial_bins(pair.layout.block_px)
+    ring_sums = _ring_sums(pair.layout.block_px)
     energy = statistics_energy(pair.layout)
+    product = np.empty((2, *pair.spectra.shape[-2:]), dtype=np.float32)
+    product = product.reshape(pair.layout.block_px, -1)
     for number in range(pair.spectra.shape[1]):
         for colour in range(pair.spectra.shape[2]):
             minus = _hann_filtered(pair.spectra[0, number, colour])
             plus = _hann_filtered(pair.spectra[1, number, colour])
-            cross = minus.real * plus.real + minus.imag * plus.imag
-            for row, power in enumerate((_power(minus), _power(plus), cross)):
-                pair.statistics[row, number, colour] = bins.sums(power) / energy
+            for row, (a, b) in enumerate(((minus, minus), (plus, plus), (minus, plus))):
+                np.multiply(a, b, out=product)
+                sums = ring_sums @ _folded(product).ravel()
+                pair.statistics[row, number, colour] = sums / energy
 
 
-def _hann_filtered(spectrum: Complex64) -> Complex64:
-    """Return the half-plane spectrum of the block times a Hann window."""
-    size = spectrum.shape[0]
-    mirrored = -np.arange(size) % size
-    before = np.empty_like(spectrum)
-    before[:, 1:], before[:, 0] = spectrum[:, :-1], spectrum[mirrored, 1].conj()
-    after = np.empty_like(spectrum)
-    after[:, :-1], after[:, -1] = spectrum[:, 1:], spectrum[mirrored, -2].conj()
-    half, quarter = np.float32(0.5), np.float32(0.25)
-    across = half * spectrum - quarter * (before + after)
-    neighbours = np.roll(across, 1, axis=0) + np.roll(across, -1, axis=0)
-    result: Complex64 = half * across - quarter * neighbours
-    return result
+def _hann_filtered(spectrum: Complex64) -> Float32:
+    """Return the half-plane spectrum of the block times a Hann window.
+
+    As float32, (size, 2 * columns): real and imaginary parts beside each other.
+    """
+    size, columns = spectrum.shape
+    wrapped = np.empty((size + 2, columns + 2), dtype=np.complex64)
+    inner = wrapped[1:-1]
+    inner[:, 1:-1] = spectrum
+    # Beyond the half plane lie the conjugates of the mirrored rows.
+    for outside, inside in ((0, 1), (-1, -2)):
+        column = spectrum[:, inside].conj()
+        inner[0, outside], inner[1:, outside] = column[0], column[:0:-1]
+    wrapped[0], wrapped[-1] = wrapped[-2], wrapped[1]
+    filtered = cv2.sepFilter2D(
+        wrapped.view(np.float32).reshape(size + 2, columns + 2, 2), -1, _HANN, _HANN
+    )
+    middle = np.ascontiguousarray(filtered[1:-1, 1:-1], dtype=np.float32)
+    return middle.reshape(size, 2 * columns)
 
 
-def assemble(blocks: Float32, pair: PairSpectra) -> FloatImage:
+def _folded(products: Float32) -> Float32:
+    """Add rows -k to rows k, which lie in the same rings: (size / 2 + 1, columns)."""
+    half = products.shape[0] // 2
+    folded = products[: half + 1]
+    folded[1:half] += products[:half:-1]
+    return folded
+
+
+@lru_cache(maxsize=4)
+def _ring_sums(block_px: int) -> scipy.sparse.csr_array:
+    """Return the matrix that sums folded products over rings."""
+    bins = radial_bins(block_px)
+    half = block_px // 2 + 1
+    ring = np.repeat(bins.index[:half], 2, axis=1).ravel()
+    weight = np.repeat(bins.doubling[:half], 2, axis=1).ravel()
+    place = np.arange(ring.size)
+    shape = (bins.count.size, ring.size)
+    return scipy.sparse.csr_array((weight, (ring, place)), shape=shape)
+
+
+def assemble(blocks: Iterable[Float32], pair: PairSpectra) -> FloatImage:
     """Cross-fade filtered blocks into one image.
 
     Parameters
     ----------
     blocks
-        Shape (blocks, colours, block, block).
+        One after the other, each of shape (colours, block, block).
     pair
         The layout they came from.
 
     Returns
     -------
     ndarray of float32
-        Shape (rows, columns, colours).
+        Shape (rows, columns, colours), plane by plane in memory.
     """
     layout, (down, across) = pair.layout, pair.grid
-    fade = _fade_window(layout)
     hop, size, margin = layout.hop_px, layout.block_px, layout.margin_px
+    used = slice(layout.taper_px, size - layout.taper_px)
+    fade = _fade_window(layout)[used, used]
     canvas = np.zeros(
-        (blocks.shape[1], down * hop + 2 * margin, across * hop + 2 * margin),
+        (pair.means.shape[2], down * hop + 2 * margin, across * hop + 2 * margin),
         dtype=np.float32,
     )
     for number, block in enumerate(blocks):
         top, left = (number // across) * hop, (number % across) * hop
-        canvas[:, top : top + size, left : left + size] += block * fade
+        place = canvas[:, top : top + size, left : left + size]
+        place[:, used, used] += block[:, used, used] * fade
     rows, columns = pair.shape
     cut = canvas[:, margin : margin + rows, margin : margin + columns]
     # Blocks add up to one but at the image's border, where a ramp has no partner.
-    down_weight, across_weight = (
-        _total_fade(layout, count)[margin : margin + length]
-        for count, length in zip(pair.grid, pair.shape, strict=True)
-    )
-    cut /= np.outer(down_weight, across_weight)
-    return np.ascontiguousarray(cut.transpose(1, 2, 0))
+    for axis, (count, length) in enumerate(zip(pair.grid, pair.shape, strict=True), 1):
+        weight = _total_fade(layout, count)[margin : margin + length]
+        for place in np.flatnonzero(np.abs(weight - 1) > 1e-6):
+            cut[(slice(None),) * axis + (place,)] /= weight[place]
+    return cut.transpose(1, 2, 0)
+
+
+@lru_cache(maxsize=4)
+def _wide_rings(block_px: int) -> npt.NDArray[np.intp]:
+    """Return the ring of each real number of the upper half of a half plane."""
+    index = radial_bins(block_px).index[: block_px // 2 + 1]
+    return np.repeat(index, 2, axis=1).astype(np.intp)
+
+
+def filter_block(spectra: Complex64, gains: Float32) -> Complex64:
+    """Return the sum of both shots' spectra times round gains.
+
+    Parameters
+    ----------
+    spectra
+        Shape (2, block, block // 2 + 1).
+    gains
+        Gain of each ring, shape (2, bins).
+    """
+    half = spectra.shape[1] // 2 + 1
+    rings = _wide_rings(spectra.shape[1])
+    total: Complex64 = np.empty_like(spectra[0])
+    wide = total.view(np.float32)
+    for shot in range(2):
+        values = spectra[shot].view(np.float32)
+        gain = np.take(gains[shot], rings)
+        # Row -k lies in the same rings as row k.
+        for rows, factor in ((slice(half), gain), (slice(half, None), gain[-2:0:-1])):
+            if shot == 0:
+                np.multiply(values[rows], factor, out=wide[rows])
+            else:
+                wide[rows] += values[rows] * factor
+    return total
 
 
 def _total_fade(layout: BlockLayout, count: int) -> Float32:
@@ -253,19 +327,32 @@ def _power(values: Complex64) -> Float32:
     return result
 
 
-def _blocks(image: FloatImage, layout: BlockLayout, grid: tuple[int, int]) -> Float32:
-    """Return all blocks, (blocks, colours, block, block), over a mirrored border."""
+def _blocks(
+    image: FloatImage, layout: BlockLayout, grid: tuple[int, int]
+) -> Iterator[Float32]:
+    """Yield all blocks, (colours, block, block), over a mirrored border."""
     hop, margin, size = layout.hop_px, layout.margin_px, layout.block_px
-    pads = [
-        (margin, count * hop + margin - length)
+    below, right = (
+        count * hop + margin - length
         for count, length in zip(grid, image.shape[:2], strict=True)
-    ]
-    padded = np.pad(image.transpose(2, 0, 1), [(0, 0), *pads], mode="symmetric")
-    blocks = np.empty((*grid, image.shape[2], size, size), dtype=np.float32)
+    )
+    padded: Float32 = np.stack(
+        [
+            cv2.copyMakeBorder(
+                np.ascontiguousarray(plane),
+                margin,
+                below,
+                margin,
+                right,
+                cv2.BORDER_REFLECT,
+            )
+            for plane in np.moveaxis(image, 2, 0)
+        ],
+        dtype=np.float32,
+    )
     for down, across in np.ndindex(grid):
         top, left = down * hop, across * hop
-        blocks[down, across] = padded[:, top : top + size, left : left + size]
-    return blocks.reshape(-1, *blocks.shape[2:])
+        yield padded[:, top : top + size, left : left + size]
 
 
 def _raised_cosine(length: int) -> npt.NDArray[np.float64]:

@@ -16,6 +16,7 @@ the two shots, so a block costs two gain profiles and one inverse FFT per colour
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,6 +42,7 @@ from bifocus.pair_spectra import (
     assemble,
     compute_spectra,
     fill_statistics,
+    filter_block,
     radial_bins,
 )
 from bifocus.records import FloatImage, FocalOffset, UInt8Image
@@ -55,20 +57,20 @@ MIN_SIDE_PX = 64
 
 # Share of the Wiener image in the mix: on pairs of foreign optics a little less than
 # all of it is best, on matched optics it costs 0.1 dB (docs/decisions/0006).
-_TRUST = 0.9
+TRUST = 0.9
 # No frequency is amplified more than this; noise beyond the model would be, too.
-_MAX_GAIN = 2.5
+MAX_GAIN = 2.5
 # How far, in the same units, the true offset may lie from the estimated one inside a
 # block; more energy across h than this explains is put down to foreign optics.
-_OFFSET_DOUBT_UNITS = 0.15
+OFFSET_DOUBT_UNITS = 0.15
 # Energy across scatters from ring to ring; only what exceeds this many times the
 # camera's noise counts as mismatch.
-_SCATTER = 1.3
+SCATTER = 1.3
 # |defocus| of the nearer shot, in units of lambda / NA^2, up to which that shot is
 # returned as it is, and from which the mix applies in full.
-_IN_FOCUS_UNITS = (0.02, 0.06)
+IN_FOCUS_UNITS = (0.02, 0.06)
 # Quantisation to 8 bits adds 1/12 of a squared level.
-_QUANTISATION_POWER = 1 / 12 / 255**2
+QUANTISATION_POWER = 1 / 12 / 255**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,26 +210,34 @@ def _check(minus: UInt8Image, plus: UInt8Image) -> None:
 def _fuse_spectra(
     pair: PairSpectra, optics: PairOptics, offsets: OffsetMap
 ) -> tuple[FloatImage, float]:
+    fits: list[tuple[float, float]] = []
+    image = assemble(_filtered_blocks(pair, optics, offsets, fits), pair)
+    unexplained, explained = map(sum, zip(*fits, strict=True))
+    return image, _quality(unexplained, explained)
+
+
+def _filtered_blocks(
+    pair: PairSpectra,
+    optics: PairOptics,
+    offsets: OffsetMap,
+    fits: list[tuple[float, float]],
+) -> Iterator[Float32]:
+    """Yield the blocks (colours, block, block); append the energies of their fits."""
     size = pair.layout.block_px
-    index = radial_bins(size).index
     local_um = offsets.local_um.ravel()
     share = _wiener_share(local_um, optics)
     plus_share = _plus_share(local_um, optics)
-    blocks = np.empty((local_um.size, 3, size, size), dtype=np.float32)
-    unexplained = explained = 0.0
     for block in range(local_um.size):
         tables = _tables_at(optics, size, float(local_um[block]))
         wiener, fit = _wiener_gains(pair, block, tables, optics)
-        unexplained, explained = unexplained + fit[0], explained + fit[1]
+        fits.append(fit)
         pick = np.array([1 - plus_share[block], plus_share[block]], dtype=np.float32)
         gains = share[block] * wiener + (1 - share[block]) * pick[:, None, None]
-        mean = pick @ pair.means[:, block]
-        for colour in range(3):
-            minus, plus = pair.spectra[:, block, colour]
-            mixed = gains[0, colour][index] * minus + gains[1, colour][index] * plus
-            blocks[block, colour] = scipy.fft.irfft2(mixed, (size, size))
-            blocks[block, colour] += mean[colour]
-    return assemble(blocks, pair), _quality(unexplained, explained)
+        mixed = np.stack(
+            [filter_block(pair.spectra[:, block, c], gains[:, c]) for c in range(3)]
+        )
+        mixed[:, 0, 0] += size**2 * (pick @ pair.means[:, block])
+        yield np.asarray(scipy.fft.irfft2(mixed, (size, size)), dtype=np.float32)
 
 
 def _wiener_gains(
@@ -247,13 +257,13 @@ def _wiener_gains(
     # Energy across beyond the camera's noise is mismatch: a block is not level, and
     # its offset not exact. The shot whose transfer changes faster with z carries it.
     lean = (h[1] ** 2 * slope[0] ** 2 + h[0] ** 2 * slope[1] ** 2) / norm
-    mismatch = np.maximum(across - _SCATTER * noise, 0) / np.maximum(lean, 1e-6)
-    doubt_um = np.float32(_OFFSET_DOUBT_UNITS * optics.focus_unit_um)
+    mismatch = np.maximum(across - SCATTER * noise, 0) / np.maximum(lean, 1e-6)
+    doubt_um = np.float32(OFFSET_DOUBT_UNITS * optics.focus_unit_um)
     mismatch = np.minimum(mismatch, signal * doubt_um**2)
     weight = h / (noise + mismatch * slope**2)
     gains = h_focus * signal * weight / (1 + signal * (weight * h).sum(axis=0))
     strength = np.hypot(gains[0], gains[1])
-    gains *= np.minimum(1.0, _MAX_GAIN / np.maximum(strength, 1e-9))
+    gains *= np.minimum(1.0, MAX_GAIN / np.maximum(strength, 1e-9))
     # Rings 0 and 1 hold the window's own leakage: pass them through, half from each.
     gains[:, :, :2] = 0.5
     used = bins.count[2:]
@@ -266,7 +276,7 @@ def _camera_noise(across: Float32, bins: RadialBins) -> Float32:
     outer = bins.frequency > 0.35
     floor = np.median(across[:, outer], axis=1, keepdims=True)
     noise: Float32 = np.maximum(
-        np.minimum(across, floor), np.float32(_QUANTISATION_POWER)
+        np.minimum(across, floor), np.float32(QUANTISATION_POWER)
     )
     return noise
 
@@ -282,11 +292,12 @@ def _tables_at(optics: PairOptics, block_px: int, offset_um: float) -> Float32:
     below, above = tables[:, :, low], tables[:, :, low + 1]
     h = (below * (1 - part) + above * part).swapaxes(0, 1)
     slope = ((above - below) / np.float32(step_um)).swapaxes(0, 1)
-    return np.concatenate([h, slope, _focus_table(optics, block_px)[None]])
+    return np.concatenate([h, slope, focus_table(optics, block_px)[None]])
 
 
 @lru_cache(maxsize=64)
-def _focus_table(optics: PairOptics, block_px: int) -> Float32:
+def focus_table(optics: PairOptics, block_px: int) -> Float32:
+    """Return h(0) of each ring of a block, shape (colours, bins)."""
     frequency = ring_frequency_per_um(optics, block_px)
     light = optics.light or INCOHERENT
     rows = [
@@ -306,9 +317,9 @@ def _smooth(values: Float32) -> Float32:
 def _wiener_share(local_um: Float32, optics: PairOptics) -> Float32:
     """Return the Wiener image's share of each block: 0 where already in focus."""
     nearer_um = np.abs(np.abs(local_um) - optics.half_spacing_um)
-    low, high = (units * optics.focus_unit_um for units in _IN_FOCUS_UNITS)
+    low, high = (units * optics.focus_unit_um for units in IN_FOCUS_UNITS)
     rise = np.asarray(np.clip((nearer_um - low) / (high - low), 0, 1))
-    share = _TRUST * rise * rise * (3 - 2 * rise)
+    share = TRUST * rise * rise * (3 - 2 * rise)
     return np.asarray(share, dtype=np.float32)
 
 

@@ -8,6 +8,7 @@ bifocus deliver `linear` values; ordinary image files are usually `srgb`
 from functools import lru_cache
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -20,14 +21,36 @@ _ENCODE_STEPS = 1 << 16
 
 
 def decode(pixels: UInt8Image, tone_curve: ToneCurve) -> FloatImage:
-    """Return linear light in 0..1 for stored values 0..255."""
-    return _decode_table(tone_curve)[pixels]
+    """Return linear light in 0..1 for stored values 0..255.
+
+    Colour pictures come back plane by plane in memory, as transforms want them.
+    """
+    table = _decode_table(tone_curve)
+    if pixels.ndim != 3:
+        return table[pixels]
+    planes = np.empty((pixels.shape[2], *pixels.shape[:2]), dtype=np.float32)
+    for plane, stored in zip(planes, cv2.split(pixels), strict=True):
+        cv2.LUT(stored, table, dst=plane)
+    return planes.transpose(1, 2, 0)
 
 
 def encode(linear: FloatImage, tone_curve: ToneCurve) -> UInt8Image:
     """Return the nearest stored value for linear light; values beyond 0..1 clip."""
-    index = np.clip(linear, 0.0, 1.0) * np.float32(_ENCODE_STEPS - 1) + np.float32(0.5)
-    return _encode_table(tone_curve)[index.astype(np.uint16)]
+    if linear.ndim != 3 or linear.shape[2] != 3:
+        return _encode_plane(linear, tone_curve)
+    planes = [_encode_plane(linear[:, :, i], tone_curve) for i in range(3)]
+    return np.asarray(cv2.merge(planes), dtype=np.uint8)
+
+
+def _encode_plane(linear: FloatImage, tone_curve: ToneCurve) -> UInt8Image:
+    clipped: FloatImage = np.clip(linear, np.float32(0), np.float32(1))
+    steps = 255 if tone_curve == "linear" else _ENCODE_STEPS - 1
+    clipped *= np.float32(steps)
+    clipped += np.float32(0.5)
+    if tone_curve == "linear":
+        return clipped.astype(np.uint8)
+    stored: UInt8Image = np.take(_encode_table(), clipped.astype(np.uint16))
+    return stored
 
 
 @lru_cache(maxsize=2)
@@ -36,14 +59,13 @@ def _decode_table(tone_curve: ToneCurve) -> FloatImage:
     return np.asarray(_to_linear(stored, tone_curve), dtype=np.float32)
 
 
-@lru_cache(maxsize=2)
-def _encode_table(tone_curve: ToneCurve) -> UInt8Image:
+@lru_cache(maxsize=1)
+def _encode_table() -> UInt8Image:
     linear = np.arange(_ENCODE_STEPS) / (_ENCODE_STEPS - 1)
-    stored = linear
-    if tone_curve == "srgb":
-        high = 1.055 * linear ** (1 / 2.4) - 0.055
-        stored = np.where(linear <= 0.0031308, 12.92 * linear, high)
-    return np.rint(255 * stored).astype(np.uint8)
+    high = 1.055 * linear ** (1 / 2.4) - 0.055
+    stored = np.where(linear <= 0.0031308, 12.92 * linear, high)
+    table: UInt8Image = np.rint(255 * stored).astype(np.uint8)
+    return table
 
 
 def _to_linear(
