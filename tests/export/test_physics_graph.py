@@ -1,0 +1,298 @@
+"""The physics fusion as a graph, against the NumPy fusion, OpenCV and FFTs."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import scipy.fft
+import torch
+from onnx import TensorProto, helper
+from scipy.ndimage import fourier_shift
+
+from bifocus.errors import ConfigError, EngineError
+from bifocus.export.block_transform import BlockTransform
+from bifocus.export.moved_shot import move
+from bifocus.export.physics_graph import transfer_inputs
+from bifocus.export.shift_graph import ShiftGraph
+from bifocus.export.tensorrt_audit import Claim
+from bifocus.export.tensorrt_build import BuildOptions, build_engine
+from bifocus.export.whole_fusion import (
+    NUMBERS,
+    build_physics_parts,
+    compose_whole_fusion,
+    finish_physics,
+)
+from bifocus.focal_offset import PairOptics
+from bifocus.pair_spectra import SMALL_BLOCKS, compute_spectra, fill_statistics
+from bifocus.physics_fusion import fuse_measured, measure_pair
+from bifocus.tensorrt_module import load_tensorrt
+from bifocus.transfer import INCOHERENT
+from tests.export.uint8_graphs import two_shot_graph
+from tests.imaging import MATCHED, RenderedPair, psnr_db, shoot_incoherent
+from tests.tissue import procedural_tissue
+
+Float32 = npt.NDArray[np.float32]
+Graphs = dict[str, onnx.ModelProto]
+
+# Neither square nor whole blocks; large enough for the fit of a plane.
+SHAPE = (160, 192)
+OPTICS = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.75, light=INCOHERENT)
+
+
+@pytest.fixture(scope="module")
+def parts() -> onnx.ModelProto:
+    return build_physics_parts(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def graphs(parts: onnx.ModelProto) -> Graphs:
+    network = onnx.load_from_string(two_shot_graph("float16"))
+    return {
+        "physics": finish_physics(parts),
+        "network": network,
+        "whole": compose_whole_fusion(network, parts),
+    }
+
+
+def shot_pair(offset_um: float, drift_px: tuple[int, int] = (0, 0)) -> RenderedPair:
+    """Return a pair whose plus shot shows what lies `drift_px` further."""
+    tissue = procedural_tissue(224, seed=7)
+    pair = shoot_incoherent(tissue, offset_um, 0.75, MATCHED, np.random.default_rng(3))
+    down, right = drift_px
+
+    def cut(picture: Any, top: int, left: int) -> Any:
+        return np.ascontiguousarray(
+            picture[top : top + SHAPE[0], left : left + SHAPE[1]]
+        )
+
+    plus = cut(pair.plus, 16 + down, 16 + right)
+    return RenderedPair(
+        minus=cut(pair.minus, 16, 16),
+        plus=plus,
+        truth=cut(pair.truth, 16, 16),
+        offset_um=offset_um,
+    )
+
+
+def run(model: onnx.ModelProto, pair: RenderedPair) -> dict[str, Any]:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feeds: dict[str, Any] = {"minus": pair.minus[None], "plus": pair.plus[None]}
+    feeds |= transfer_inputs(OPTICS, SMALL_BLOCKS.block_px)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("offset_um", "drift_px"), [(-0.6, (0, 0)), (0.5, (1, -2)), (0.05, (0, 0))]
+)
+def test_the_graph_fuses_as_numpy_does(
+    graphs: Graphs, offset_um: float, drift_px: tuple[int, int]
+) -> None:
+    pair = shot_pair(offset_um, drift_px)
+    measured = measure_pair(pair.minus, pair.plus, OPTICS)
+    expected = fuse_measured(measured)
+    got = run(graphs["physics"], pair)
+    assert got["physics"].dtype == np.uint8
+    # 60 dB: every fourth value may differ by one level; 75 is usual.
+    assert psnr_db(got["physics"][0], expected.pixels, margin_px=1) > 60
+    assert got["offset_um"] == pytest.approx(expected.offset.offset_um, abs=0.002)
+    assert got["sd_um"] == pytest.approx(expected.offset.sd_um, abs=0.002)
+    assert got["confidence"] == pytest.approx(expected.offset.confidence, abs=0.01)
+    assert got["quality"] == pytest.approx(expected.quality, abs=0.002)
+    assert bool(got["sharper_is_plus"]) == expected.sharper_is_plus
+    np.testing.assert_allclose(got["shift_px"], measured.shift_px, atol=0.01)
+
+
+@pytest.mark.slow
+def test_each_shot_has_its_own_input(graphs: Graphs) -> None:
+    pair = shot_pair(-0.6)
+    swapped = RenderedPair(
+        minus=pair.plus, plus=pair.minus, truth=pair.truth, offset_um=0.6
+    )
+    straight, turned = (run(graphs["physics"], each) for each in (pair, swapped))
+    assert straight["offset_um"] == pytest.approx(-0.6, abs=0.15)
+    assert turned["offset_um"] == pytest.approx(-float(straight["offset_um"]), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_the_optics_are_an_input(graphs: Graphs) -> None:
+    pair = shot_pair(-0.6)
+    feeds = transfer_inputs(OPTICS, SMALL_BLOCKS.block_px)
+    wider = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=1.0, light=INCOHERENT)
+    other = transfer_inputs(wider, SMALL_BLOCKS.block_px)
+    assert {name: array.shape for name, array in feeds.items()} == {
+        name: array.shape for name, array in other.items()
+    }
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(graphs["physics"].SerializeToString())
+    shots = {"minus": pair.minus[None], "plus": pair.plus[None]}
+    (offset_um,) = session.run(["offset_um"], {**shots, **other})
+    expected = measure_pair(pair.minus, pair.plus, wider).offsets.tile.offset_um
+    assert offset_um == pytest.approx(expected, abs=0.002)
+
+
+@pytest.mark.slow
+def test_the_whole_fusion_is_the_network_on_aligned_shots(graphs: Graphs) -> None:
+    pair = shot_pair(0.5, (1, -2))
+    got = run(graphs["whole"], pair)
+    down, right = measure_pair(pair.minus, pair.plus, OPTICS).shift_px
+    moved = cv2.warpAffine(
+        pair.minus,
+        np.array([[1, 0, -right], [0, 1, -down]]),
+        (SHAPE[1], SHAPE[0]),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    assert got["sharper_is_plus"] == 1
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = onnxruntime.InferenceSession(graphs["network"].SerializeToString())
+    feeds = {"minus": moved[None], "plus": pair.plus[None]}
+    (expected,) = network.run(None, feeds)
+    # OpenCV moves by 1/32 of a pixel at the finest, and the network adds it up.
+    assert psnr_db(got["fused"][0], expected[0], margin_px=1) > 45
+    assert set(got) == {"fused", *NUMBERS}
+
+
+@pytest.mark.slow
+def test_planes_in_0_to_1_fit_as_well(parts: onnx.ModelProto) -> None:
+    shape: list[str | int | None] = ["N", 3, "H", "W"]
+    kind = TensorProto.FLOAT
+    network = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Sub", ["physics", "other"], ["fused"])],
+            "difference",
+            [
+                helper.make_tensor_value_info(n, kind, shape)
+                for n in ("physics", "other")
+            ],
+            [helper.make_tensor_value_info("fused", kind, shape)],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    pair = shot_pair(-0.6)
+    fused = run(compose_whole_fusion(network, parts), pair)["fused"][0]
+    physics = run(finish_physics(parts), pair)["physics"][0].astype(int)
+    away = fused.astype(int) - np.clip(physics - pair.plus, 0, 255)
+    # The shots lie on one grid to some hundredths of a pixel.
+    assert np.abs(away).mean() < 1
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_together_is_refused(
+    parts: onnx.ModelProto, graphs: Graphs
+) -> None:
+    network = onnx.ModelProto()
+    network.CopyFrom(graphs["network"])
+    network.graph.input[0].name = "left"
+    with pytest.raises(EngineError, match="left"):
+        compose_whole_fusion(network, parts)
+    network.CopyFrom(graphs["network"])
+    network.opset_import[0].version = 20
+    with pytest.raises(EngineError, match="opset 20, the physics graph 18"):
+        compose_whole_fusion(network, parts)
+    network.CopyFrom(graphs["network"])
+    network.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 512
+    with pytest.raises(EngineError, match="512"):
+        compose_whole_fusion(network, parts)
+    with pytest.raises(ConfigError, match="64 px"):
+        build_physics_parts((40, 200))
+
+
+@pytest.mark.slow
+def test_tensorrt_for_rtx_builds_both(graphs: Graphs) -> None:
+    pytest.importorskip(
+        "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
+    )
+    trt = load_tensorrt("tensorrt_rtx")
+    options = BuildOptions(
+        claim=Claim(precision="fp16", n_other=1, images=("minus", "plus", "fused")),
+        height_px=SHAPE[0],
+        width_px=SHAPE[1],
+        stride_px=8,
+        workspace_bytes=1 << 30,
+        can_run=False,
+    )
+    built = build_engine(trt, graphs["whole"].SerializeToString(), options)
+    assert built.audit["CONVOLUTION float16"] == 2
+    assert len(built.plan) > 1_000_000
+
+
+def test_statistics_are_those_of_the_fft() -> None:
+    light = np.random.default_rng(0).random((2, *SHAPE, 3), dtype=np.float32)
+    expected = compute_spectra(light[0], light[1])
+    fill_statistics(expected)
+    count = SMALL_BLOCKS.block_px // 2
+    transform = BlockTransform(SHAPE, SMALL_BLOCKS)
+    basis = transform.basis(torch.zeros(2, 2))
+    down, across = expected.grid
+    for colour in range(3):
+        planes = torch.from_numpy(np.ascontiguousarray(light[..., colour]))
+        coefficients, means = transform(planes, *basis)
+        got = transform.statistics(coefficients).numpy()
+        # Columns of blocks come first in the graph.
+        order = np.arange(down * across).reshape(down, across).T.ravel()
+        sums = expected.statistics[:, order, colour]
+        mean = sums / np.maximum(expected_counts(), 1)
+        assert got.shape == (3, down * across, count)
+        # Rings 0 and 1 hold what is left of the mean: rounding.
+        np.testing.assert_allclose(got[:2, :, 2:], mean[:2, :, 2:], rtol=2e-4)
+        np.testing.assert_allclose(got[2, :, 2:], mean[2, :, 2:], atol=2e-4)
+        np.testing.assert_allclose(
+            means.numpy(), expected.means[:, order, colour], atol=1e-6
+        )
+
+
+def expected_counts() -> Float32:
+    """Return the coefficients in each ring, counted over the whole plane."""
+    size = SMALL_BLOCKS.block_px
+    radius = np.hypot(*np.meshgrid(*[scipy.fft.fftfreq(size)] * 2))
+    ring = np.minimum(radius / (np.sqrt(0.5) / (size // 2)), size // 2 - 1)
+    return np.bincount(ring.astype(int).ravel(), minlength=size // 2).astype(np.float32)
+
+
+def test_blocks_add_up_to_the_picture_again() -> None:
+    light = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    transform = BlockTransform(SHAPE, SMALL_BLOCKS)
+    coefficients, means = transform(light, *transform.basis(torch.zeros(1, 2)))
+    gains = torch.ones(1, coefficients.shape[1], SMALL_BLOCKS.block_px // 2)
+    back = transform.back(transform.filtered(coefficients, gains), means[0])
+    np.testing.assert_allclose(back.numpy(), light[0].numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize("shift_px", [(0.0, 0.0), (0.31, -1.2), (-5.5, 8.25)])
+def test_the_shift_is_found_to_a_fiftieth(shift_px: tuple[float, float]) -> None:
+    green = procedural_tissue(192, seed=4)[: SHAPE[0], :, 1]
+    moved = np.fft.ifftn(fourier_shift(np.fft.fftn(green), shift_px)).real
+    # Moved and turned round: the graph says how to bring the second to the first.
+    shots = np.stack([moved, green])[:, None].repeat(3, axis=1).astype(np.float32)
+    found = ShiftGraph(SHAPE)(torch.from_numpy(shots)).numpy()
+    np.testing.assert_allclose(found, shift_px, atol=0.02)
+
+
+def test_unlike_shots_are_not_moved() -> None:
+    shots = torch.rand(2, 3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    assert ShiftGraph(SHAPE)(shots).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("shift_px", [(0.0, 0.0), (0.25, -1.5), (-3.0, 2.75)])
+def test_pictures_move_as_opencv_moves_them(shift_px: tuple[float, float]) -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    down, right = shift_px
+    expected = cv2.warpAffine(
+        picture,
+        np.array([[1, 0, right], [0, 1, down]]),
+        (50, 40),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    got = move(torch.from_numpy(picture).float(), torch.tensor(shift_px)).numpy()
+    # Its weights are whole multiples of 1/32768, and it rounds once.
+    assert np.abs(got - expected.astype(int)).max() <= 1
