@@ -4,7 +4,8 @@ Here calibration and the loop meet; neither knows of the other.
 """
 
 import logging
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,12 +169,17 @@ def copy_whole(source: Path, target: Path) -> None:
     write_whole(target, content)
 
 
+@contextmanager
 def _open(
     instrument: InstrumentFile, record: Path | None = None
-) -> AbstractContextManager[OpenInstrument]:
-    return open_instrument(
+) -> Iterator[OpenInstrument]:
+    """Open the instrument for a job; a stage with switches finds its reference."""
+    with open_instrument(
         instrument.config, base_dir=instrument.path.parent, record=record
-    )
+    ) as devices:
+        if devices.stage.capabilities.needs_home:
+            devices.stage.home()
+        yield devices
 
 
 def _profile_for(

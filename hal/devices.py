@@ -23,7 +23,10 @@ class StageLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageCapabilities:
-    """What this stage can promise, so that nobody has to guess."""
+    """What this stage can promise, so that nobody has to guess.
+
+    `needs_home` says that moves are refused until `home` was called since opening.
+    """
 
     kind: str
     identity: str
@@ -32,6 +35,7 @@ class StageCapabilities:
     reports_actual_position: bool
     resolution_um: StagePosition
     may_move_on_open: bool = False
+    needs_home: bool = False
 
 
 class Stage(Protocol):

@@ -84,6 +84,7 @@ class SerialStage:
             can_stop=facts.can_stop,
             reports_actual_position=facts.reports_actual_position,
             resolution_um=as_position(self._config.step_um),
+            needs_home=self._config.homing == "switches",
         )
 
     @property
