@@ -4,12 +4,19 @@ It needs the extra `train`; OpenVINO's format needs `openvino` as well. Torch is
 when the command runs, never before.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bifocus.cli_output import out_console, print_json, print_rows
+from bifocus.cli_output import (
+    err_console,
+    out_console,
+    print_json,
+    print_rows,
+    show_progress,
+)
 from bifocus.engine_manifest import EngineManifest, ParityReport
 from bifocus.errors import ConfigError, EngineError
 
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 exports = typer.Typer()
 
 Precision = Literal["fp32", "fp16", "int8"]
-Target = Literal["onnx", "openvino", "triton"]
+Target = Literal["onnx", "openvino", "tensorrt", "triton"]
 
 
 @exports.command(
@@ -29,7 +36,11 @@ Target = Literal["onnx", "openvino", "triton"]
 )
 def export(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Checkpoint (.safetensors).")
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Checkpoint (.safetensors); for tensorrt also an exported .onnx.",
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")],
     to: Annotated[Target, typer.Option("--to", help="Format.")] = "onnx",
@@ -58,7 +69,62 @@ def export(
     if calibration is not None and precision != "int8":
         msg = f"--calibration is for --precision int8, not {precision}"
         raise ConfigError(msg)
-    _export_graph(model, out, to, precision, tile, calibration, as_json)
+    if to == "tensorrt":
+        _export_engine(model, out, precision, tile, calibration, as_json)
+    else:
+        _export_graph(model, out, to, precision, tile, calibration, as_json)
+
+
+def _export_engine(
+    model: Path,
+    out: Path,
+    precision: Precision,
+    tile: tuple[int, int] | None,
+    calibration: Path | None,
+    as_json: bool,
+) -> None:
+    """Build an engine of a graph; of a checkpoint, make the graph first."""
+    from bifocus.engine_job import prepare_engine
+    from bifocus.engine_manifest import load_manifest, manifest_path
+
+    if tile is None:
+        msg = "an engine takes one size of tile: say --tile H W"
+        raise ConfigError(msg)
+    if model.suffix != ".onnx":
+        _need_exporter()
+        from bifocus.export.export_model import ExportRequest, export_model
+
+        given = None if calibration is None else _read_calibration(calibration, model)
+        request = ExportRequest(
+            source=model,
+            folder=out,
+            kind="onnx",
+            precision=precision,
+            runtime="tensorrt",
+            calibration=given,
+        )
+        done = export_model(request)
+        model = out / done.manifest.main_file
+    found = load_manifest(model).precision
+    if found != precision:
+        msg = f"{model} is {found}: say --precision {found}, or export it anew"
+        raise ConfigError(msg)
+    with show_progress("steps of the build") as report:
+        made = prepare_engine(model, out, size_px=tile, on_progress=_outermost(report))
+    err_console.print(made.reason, highlight=False, soft_wrap=True, markup=False)
+    _show(manifest_path(made.path), made.manifest, None, as_json)
+
+
+def _outermost(report: Callable[[int, int], None]) -> Callable[[str, int, int], None]:
+    """Return what tells the steps of the build itself, and not those within a step."""
+    phases: list[str] = []
+
+    def step(phase: str, done: int, total: int) -> None:
+        phases.append(phase)
+        if phase == phases[0]:
+            report(done, total)
+
+    return step
 
 
 def _export_graph(
@@ -130,7 +196,8 @@ def _show(
             }
         )
         return
-    print_rows("parity", [_row(report) for report in manifest.parity])
+    if manifest.parity:
+        print_rows("parity", [_row(report) for report in manifest.parity])
     lines = [
         f"audit: {', '.join(f'{n} {kind}' for kind, n in manifest.audit.items())}",
         *([f"calibrated with {calibration}"] if calibration else []),

@@ -72,8 +72,15 @@ class NetworkForm:
             raise EngineError(msg)
 
 
-def load_form(path: Path) -> NetworkForm:
+def load_form(path: Path, *, is_trial: bool = False) -> NetworkForm:
     """Return the form of an exported file, or of a manifest itself.
+
+    Parameters
+    ----------
+    path
+        Either.
+    is_trial
+        Take an unverified engine: for the check that is to verify it.
 
     Raises
     ------
@@ -81,7 +88,8 @@ def load_form(path: Path) -> NetworkForm:
         If there is no manifest, it is damaged, or the engine is unverified.
     """
     manifest = load_manifest(path)
-    check_verified(manifest)
+    if not is_trial:
+        check_verified(manifest)
     if not path.name.endswith(SUFFIX) and path.name != manifest.main_file:
         msg = (
             f"{path}: its manifest is that of {manifest.main_file}; mend: "

@@ -51,6 +51,8 @@ class TensorrtEngine:
         Opens the GPU's memory; called in the thread that will use it.
     record
         Records CUDA graphs.
+    is_trial
+        Take an unverified engine: for the check that is to verify it.
 
     Raises
     ------
@@ -67,8 +69,9 @@ class TensorrtEngine:
         device: CudaDevice | None = None,
         open_memory: Callable[[], DeviceMemory] = open_device_memory,
         record: Recorder = record_graph,
+        is_trial: bool = False,
     ) -> None:
-        self.form = load_form(path)
+        self.form = load_form(path, is_trial=is_trial)
         manifest = self.form.manifest
         if manifest is None or self.form.size_px is None or manifest.batch != 1:
             msg = f"{path}: it has no fixed size, or a batch other than 1"

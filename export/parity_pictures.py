@@ -13,7 +13,6 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from bifocus.errors import EngineError
-from bifocus.export.calibration import simulated_pairs
 from bifocus.export.parity import Engine, Pictures, PictureSet, UInt8Batch
 
 DEFAULT_SIZE_PX = (156, 206)  # no multiple of any stride: padding is tried as well
@@ -36,6 +35,9 @@ def make_test_pair(
     size_px
         Rows and columns; None for 156 x 206.
     """
+    # It needs torch; reading a test pair on a device must not.
+    from bifocus.export.calibration import simulated_pairs
+
     size_px = size_px or DEFAULT_SIZE_PX
     (tissue,) = simulated_pairs(inputs, count=1, seed=_SEED)
     return [

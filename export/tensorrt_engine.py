@@ -134,7 +134,10 @@ def export_engine(
     built = build_in_child(request, on_progress=on_progress)
     files = {path.name: hashlib.sha256(built.plan).hexdigest()}
     files |= _copy_test_pair(source, graph.parent, out)
-    manifest = _engine_manifest(source, key, options, built, files)
+    manifest = _engine_manifest(source, key, options, built, files).model_copy(
+        # The command that mends it needs the graph alone: a board has no checkpoint.
+        update={"source": graph.name, "source_sha256": key.graph_sha256}
+    )
     _replace(path, built.plan, manifest)
     if built.timing_cache:
         write_whole(timing, built.timing_cache, is_durable=False)
