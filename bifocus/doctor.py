@@ -18,12 +18,14 @@ from bifocus.diagnosis import Diagnosis, Machine
 from bifocus.doctor_cameras import diagnose_cameras
 from bifocus.doctor_engines import (
     NEEDED,
+    diagnose_client,
     diagnose_cuda_python,
     diagnose_gpu,
     diagnose_onnxruntime,
     diagnose_openvino,
     diagnose_packages,
     diagnose_tensorrt,
+    diagnose_wish,
 )
 from bifocus.doctor_jetson import diagnose_jetson, jetson_model
 from bifocus.doctor_loading import load_module, load_tensorrt_module
@@ -70,7 +72,7 @@ def examine(
         *_ports(instrument, machine),
         *_cameras(instrument, machine),
         *_packages(),
-        *_engines(machine),
+        *_engines(instrument, machine),
         *_disk(out, machine, needed_mb),
         *diagnose_memory(machine),
         *diagnose_clocks(read_clocks(machine), machine),
@@ -101,9 +103,9 @@ def _packages() -> Iterator[Diagnosis]:
 def _ports(instrument: Instrument, machine: Machine) -> Iterator[Diagnosis]:
     ports = list_ports()
     yield from diagnose_ports(ports, machine)
-    device = getattr(instrument.stage, "port", None)
-    if device is None:
-        found = "has no serial port of its own"
+    device = getattr(instrument.stage, "port", "virtual")
+    if device == "virtual":
+        found = "needs no serial port of this machine"
         yield Diagnosis(
             topic="ports", name=instrument.stage.kind, state="ok", found=found
         )
@@ -125,7 +127,13 @@ def _cameras(instrument: Instrument, machine: Machine) -> Iterator[Diagnosis]:
     )
 
 
-def _engines(machine: Machine) -> Iterator[Diagnosis]:
+def _engines(instrument: Instrument, machine: Machine) -> Iterator[Diagnosis]:
+    rows = list(_every_engine(machine))
+    yield from rows
+    yield diagnose_wish(instrument.scan.engine, rows)
+
+
+def _every_engine(machine: Machine) -> Iterator[Diagnosis]:
     yield from diagnose_gpu(_ask_nvidia())
     yield from diagnose_onnxruntime(
         load_module, read_versions(("onnxruntime", "onnxruntime-gpu"))
@@ -139,6 +147,7 @@ def _engines(machine: Machine) -> Iterator[Diagnosis]:
             venv_is_closed=_venv_is_closed(),
         )
     yield from diagnose_cuda_python(load_module)
+    yield diagnose_client(load_module)
 
 
 def _disk(out: Path, machine: Machine, needed_mb: float | None) -> Iterator[Diagnosis]:

@@ -5,10 +5,11 @@ warning, since `physics` always works.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+from bifocus.config import EngineName
 from bifocus.diagnosis import Diagnosis, State
 from bifocus.errors import EngineError
 from bifocus.tensorrt_module import Flavour
@@ -107,6 +108,30 @@ def diagnose_cuda_python(load: Import) -> Iterator[Diagnosis]:
     yield _loaded("pycuda", "pycuda.driver", load, build)
     bindings = "pip install cuda-bindings (on JetPack 6 its 12.9 line)"
     yield _loaded("cuda-bindings", "cuda.bindings.driver", load, bindings)
+
+
+def diagnose_client(load: Import) -> Diagnosis:
+    """Return whether the client of a model server loads."""
+    install = "pip install tritonclient[grpc]"
+    return _loaded("server", "tritonclient.grpc", load, install)
+
+
+def diagnose_wish(engine: EngineName, rows: Iterable[Diagnosis]) -> Diagnosis:
+    """Return whether the engine that the instrument file insists on can be had.
+
+    `rows` are those of all engines; `auto` takes any, and `physics` is always there.
+    """
+    loads = [row.name for row in rows if row.state == "ok"]
+    names = {"tensorrt": ("tensorrt", "tensorrt_rtx")}.get(engine, (engine,))
+    if engine in ("auto", "physics") or any(name in loads for name in names):
+        return _engine("scan.engine", "ok", engine)
+    return Diagnosis(
+        topic="engines",
+        name="scan.engine",
+        state="fail",
+        found=f"the file insists on {engine}, which cannot be loaded",
+        advice="see its row, or set `scan.engine: auto`",
+    )
 
 
 def diagnose_gpu(query: str | None) -> Iterator[Diagnosis]:

@@ -5,13 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
+from bifocus.config import EngineName
 from bifocus.doctor_engines import (
+    diagnose_client,
     diagnose_cuda_python,
     diagnose_gpu,
     diagnose_onnxruntime,
     diagnose_openvino,
     diagnose_packages,
     diagnose_tensorrt,
+    diagnose_wish,
 )
 from bifocus.errors import EngineError
 from bifocus.tensorrt_module import Flavour, check_version, explain_import
@@ -24,6 +27,8 @@ NO_PARSER = (
 NO_DLA = (
     "libnvdla_compiler.so: cannot open shared object file: No such file or directory"
 )
+
+NO_MODULE = ModuleNotFoundError("No module named 'openvino'", name="openvino")
 
 
 def raising(error: Exception) -> Callable[[str], types.ModuleType]:
@@ -180,6 +185,34 @@ def test_gpus_by_compute_capability(line: str, state: str, word: str) -> None:
     assert row.state == state
     assert word in row.found
     assert ("for RTX" in row.found) == ("H200" in line)
+
+
+@pytest.mark.parametrize(
+    ("engine", "state"),
+    [
+        ("auto", "ok"),
+        ("physics", "ok"),
+        ("onnxruntime", "ok"),
+        ("openvino", "fail"),
+        ("tensorrt", "ok"),
+        ("server", "fail"),
+    ],
+)
+def test_an_engine_that_the_file_insists_on(engine: EngineName, state: str) -> None:
+    rows = [
+        *diagnose_onnxruntime(module("1.31.1"), {"onnxruntime": "1.31.1"}),
+        diagnose_openvino(raising(NO_MODULE)),
+        diagnose_tensorrt(
+            "tensorrt_rtx",
+            lambda flavour: module("1.7.1")(flavour),
+            board="",
+            venv_is_closed=False,
+        ),
+        diagnose_client(raising(ModuleNotFoundError("no", name="tritonclient"))),
+    ]
+    row = diagnose_wish(engine, rows)
+    assert row.state == state
+    assert bool(row.advice) == (state == "fail")
 
 
 def test_no_gpu_is_worth_knowing_only() -> None:
