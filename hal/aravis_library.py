@@ -95,7 +95,10 @@ class Aravis:
 
     def __init__(self, path: str) -> None:
         self._library = ctypes.CDLL(path)
-        self._unref = ctypes.CDLL(_found("gobject-2.0")).g_object_unref
+        objects = ctypes.CDLL(_found("gobject-2.0"))
+        self._set = objects.g_object_set
+        self._set.restype = None
+        self._unref = objects.g_object_unref
         self._unref.argtypes, self._unref.restype = (c_void_p,), None
         self._clear_error = ctypes.CDLL(_found("glib-2.0")).g_clear_error
         self._clear_error.argtypes, self._clear_error.restype = (_ERROR,), None
@@ -127,6 +130,10 @@ class Aravis:
     def unref(self, pointer: int) -> None:
         """Give up one reference to an object of the library."""
         self._unref(pointer)
+
+    def set_double(self, pointer: int, name: str, value: float) -> None:
+        """Set a property, a number, of an object of the library."""
+        self._set(c_void_p(pointer), name.encode(), c_double(value), None)
 
     def device_ids(self) -> list[str]:
         """Return the names of all cameras that answer now; takes about a second."""

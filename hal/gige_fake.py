@@ -33,7 +33,8 @@ class GigeFake:
 
     `render` returns (rows, columns, 3) RGB of the size that the client set, and is
     called in a thread of ours after the exposure time has passed. If it fails, the
-    frame goes out black, `failure` tells why, and the log too.
+    frame goes out black, `failure` tells why, and the log too. `lost_packets` is the
+    share of image packets that never leave, as on a bad cable; none is sent again.
 
     Raises
     ------
@@ -44,7 +45,12 @@ class GigeFake:
     """
 
     def __init__(
-        self, render: Render, *, clock: Clock, serial: str = "BIFOCUS1"
+        self,
+        render: Render,
+        *,
+        clock: Clock,
+        serial: str = "BIFOCUS1",
+        lost_packets: float = 0.0,
     ) -> None:
         self._render = render
         self._clock = clock
@@ -59,6 +65,7 @@ class GigeFake:
             self._arv.unref(self._camera)
             msg = f"libaravis cannot serve a GigE camera on {LOOPBACK}"
             raise DeviceError(msg)
+        self._arv.set_double(self._camera, "gvsp-lost-ratio", lost_packets)
         self._thread = threading.Thread(target=self._work, name="GigE fake camera")
         self._thread.start()
         self._callback = FillPattern(self._fill)  # kept, or it would be collected
