@@ -1,7 +1,9 @@
 """The serial link over a pseudo-terminal and a socket: bytes, deadlines, losses."""
 
 import os
+import re
 import socket
+import statistics
 import threading
 import tty
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 from bifocus.clock import RealClock
 from bifocus.errors import LinkLostError
 from bifocus.hal.serial_link import SerialLink
+from bifocus.hal.serial_port import SerialPort
 
 CLOCK = RealClock()
 
@@ -88,6 +91,30 @@ def test_a_second_program_is_kept_out(link: SerialLink, terminal: Terminal) -> N
     del link
     with pytest.raises(LinkLostError, match="no other program"):
         SerialLink(terminal.path, baud=9600, assert_dtr=False, clock=CLOCK)
+
+
+def test_a_round_trip_costs_under_two_milliseconds(
+    link: SerialLink, terminal: Terminal
+) -> None:
+    """What driver and terminal add to the time of a board that answers at once."""
+
+    def answer() -> None:
+        for _ in range(100):
+            os.read(terminal.end, 100)
+            os.write(terminal.end, b"1 2 3\r\n")
+
+    port = SerialPort(
+        link, clock=CLOCK, name="toy", reference_lost=re.compile(rb"(?!)"), reply_s=5.0
+    )
+    thread = threading.Thread(target=answer)
+    thread.start()
+    times_s = []
+    for _ in range(100):
+        begin_s = CLOCK.monotonic_s()
+        assert port.ask(b"p?\n", lambda line: line) == b"1 2 3"
+        times_s.append(CLOCK.monotonic_s() - begin_s)
+    thread.join()
+    assert statistics.median(times_s) < 2e-3
 
 
 def test_a_server_on_the_network() -> None:
