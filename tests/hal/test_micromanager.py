@@ -101,7 +101,7 @@ def test_a_move_longer_than_its_deadline_is_stopped_and_told() -> None:
         began_s = time.monotonic()
         with pytest.raises(DeviceTimeoutError, match=r"XY.*still busy"):
             stage.move_to(at(8000.0))
-        assert time.monotonic() - began_s < 1.5
+        assert time.monotonic() - began_s < 4.0  # the whole way takes 8 s
         here = stage.position()
         assert here.x_um < 4000.0
         time.sleep(0.05)
