@@ -16,6 +16,7 @@ from bifocus.cli_output import (
 from bifocus.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bifocus.hal.conformance import ConformanceReport
     from bifocus.jobs import InstrumentFile
 
 devices = typer.Typer()
@@ -91,7 +92,8 @@ def hal_check(
     as_json: JsonOption = False,
 ) -> None:
     """Hold stage and camera against the rules that every driver keeps."""
-    from bifocus.hal.conformance_bench import Bench, Envelope
+    from bifocus.hal.conformance_bench import Bench
+    from bifocus.hal.conformance_devices import Envelope
     from bifocus.hal.conformance_instrument import instrument_on_the_bench
     from bifocus.hal.conformance_run import choose_checks, run_checks
     from bifocus.hal.conformance_text import as_document, as_text, read_facts
@@ -114,26 +116,29 @@ def hal_check(
     with show_progress("checks") as progress, Bench(open_devices, envelope=room) as b:
         facts = read_facts(b, file.config)
         found = run_checks(b, checks, facts=facts, progress=progress)
-    if report is not None:
-        write_whole(report, as_text(found))
     if as_json:
         print_json(as_document(found))
     else:
-        rows = [
-            {
-                "": result.finding.outcome,
-                "check": result.name,
-                "measured": result.finding.measured,
-                "expected": result.finding.expected or None,
-                "next step": result.finding.next_step or None,
-            }
-            for result in found.results
-        ]
-        print_rows(f"{instrument}: {len(found.failed)} failed", rows)
+        _print_findings(f"{instrument}: {len(found.failed)} failed", found)
     if report is not None:
+        write_whole(report, as_text(found))
         err_console.print(f"report: {report}", highlight=False, soft_wrap=True)
     if found.failed:
         raise typer.Exit(1)
+
+
+def _print_findings(title: str, report: "ConformanceReport") -> None:
+    rows = [
+        {
+            "": result.finding.outcome,
+            "check": result.name,
+            "measured": result.finding.measured,
+            "expected": result.finding.expected or None,
+            "next step": result.finding.next_step or None,
+        }
+        for result in report.results
+    ]
+    print_rows(title, rows)
 
 
 def _ask_to_move(x_um: float, y_um: float, z_um: float) -> None:

@@ -5,91 +5,31 @@ the place where the stage stood than the envelope says.
 """
 
 import logging
-import math
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bifocus.clock import Clock, VirtualClock
 from bifocus.errors import BifocusError, ConfigError
-from bifocus.hal.devices import Camera, Stage
+from bifocus.hal.conformance_devices import (
+    AXES,
+    DevicesUnderTest,
+    Envelope,
+    OpenDevices,
+)
+from bifocus.hal.devices import Stage
 from bifocus.records import StagePosition
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 logger = logging.getLogger(__name__)
 
-AXES = ("x_um", "y_um", "z_um")
 _LEAST_STEPS = 20  # an axis with less room than this many steps shows nothing
 
 ResultT = TypeVar("ResultT")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
-    """How far from its place the stage may go, to both sides of each axis, in um."""
-
-    x_um: float = 100.0
-    y_um: float = 100.0
-    z_um: float = 20.0
-
-    def __post_init__(self) -> None:
-        """Refuse what is no distance."""
-        for axis in AXES:
-            value_um = getattr(self, axis)
-            if not (math.isfinite(value_um) and value_um > 0):
-                msg = f"envelope {axis} must be over 0 um, got {value_um:g}"
-                raise ConfigError(msg)
-
-
-class WireFaults(Protocol):
-    """A hand on the cable between driver and board; `mend` takes every fault away."""
-
-    def sent(self) -> Sequence[bytes]:
-        """Return the commands that the driver has sent so far."""
-        ...
-
-    def lose_reply(self, nth: int) -> None:
-        """Let the board act on the nth command from now, and lose what it answers."""
-        ...
-
-    def refuse(self, nth: int) -> None:
-        """Keep the nth command from the board; answer with the board's own error."""
-        ...
-
-    def silence(self, nth: int = 1) -> None:
-        """From the nth command from now let nothing through in either direction."""
-        ...
-
-    def unplug(self) -> None:
-        """Pull the cable: reading and writing fail."""
-        ...
-
-    def mend(self) -> None:
-        """Make the cable whole again."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicesUnderTest:
-    """What stands on the bench.
-
-    `witness` is a second opinion on where the stage is (an encoder, or a simulation's
-    truth), good to `witness_um`; without one the driver's own `position` is believed.
-    `pixel_um` is the size of a camera pixel on the glass.
-    """
-
-    stage: Stage
-    clock: Clock
-    camera: Camera | None = None
-    pixel_um: float | None = None
-    witness: Callable[[], StagePosition] | None = None
-    witness_um: float = 0.0
-    wire: WireFaults | None = None
-
-
-OpenDevices = Callable[[], AbstractContextManager[DevicesUnderTest]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from bifocus.clock import Clock, RealClock, VirtualClock
 from bifocus.config import Instrument
 from bifocus.hal.byte_link import ByteLink
-from bifocus.hal.conformance_bench import (
+from bifocus.hal.conformance_devices import (
     AXES,
     DevicesUnderTest,
     Envelope,
@@ -44,6 +44,7 @@ def instrument_on_the_bench(
     BifocusError
         If the instrument cannot be opened.
     """
+    config = _unhomed(config)
     clock = VirtualClock() if config.clock == "virtual" else RealClock()
     here = _read_position(config, base_dir, clock)
     narrow = narrowed(config, here, envelope)
@@ -88,6 +89,17 @@ def narrowed(config: Instrument, here: StagePosition, envelope: Envelope) -> Ins
             min(high_um, place_um + room_um),
         )
     return config.model_copy(update={"stage": config.stage.model_copy(update=travel)})
+
+
+def _unhomed(config: Instrument) -> Instrument:
+    """Return the instrument with a stage that counts from where it is found.
+
+    Homing goes far beyond any envelope.
+    """
+    if not hasattr(config.stage, "homing"):
+        return config
+    stage = config.stage.model_copy(update={"homing": "none"})
+    return config.model_copy(update={"stage": stage})
 
 
 def _read_position(config: Instrument, base_dir: Path, clock: Clock) -> StagePosition:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bifocus.hal.conformance import Finding, judge
-from bifocus.hal.conformance_bench import AXES, Bench
+from bifocus.hal.conformance_bench import Bench
+from bifocus.hal.conformance_devices import AXES
 from bifocus.pair_alignment import estimate_shift_px
 from bifocus.records import FloatImage, UInt8Image
 

@@ -4,7 +4,8 @@ import dataclasses
 
 from bifocus.errors import DeviceError, OutOfTravelError
 from bifocus.hal.conformance import Finding, judge, skip
-from bifocus.hal.conformance_bench import AXES, Bench
+from bifocus.hal.conformance_bench import Bench
+from bifocus.hal.conformance_devices import AXES
 from bifocus.records import StagePosition
 
 _QUIET_S = 0.5  # a stage that creeps after opening shows it in this time

@@ -4,7 +4,8 @@ import threading
 
 from bifocus.errors import DeviceError
 from bifocus.hal.conformance import Finding, judge, skip
-from bifocus.hal.conformance_bench import AXES, Bench
+from bifocus.hal.conformance_bench import Bench
+from bifocus.hal.conformance_devices import AXES
 from bifocus.records import StagePosition
 
 LONGEST_STOP_S = 1.0  # a hand on the emergency stop expects no more

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from bifocus.errors import DeviceError
 from bifocus.hal.conformance import Finding, judge, skip
-from bifocus.hal.conformance_bench import Bench, WireFaults
+from bifocus.hal.conformance_bench import Bench
+from bifocus.hal.conformance_devices import WireFaults
 from bifocus.records import MoveReceipt
 
 NO_WIRE = "this device has no cable that the kit can touch"

@@ -8,12 +8,8 @@ import pytest
 from bifocus.clock import VirtualClock
 from bifocus.errors import ConfigError
 from bifocus.hal.conformance import ConformanceReport
-from bifocus.hal.conformance_bench import (
-    Bench,
-    DevicesUnderTest,
-    Envelope,
-    OpenDevices,
-)
+from bifocus.hal.conformance_bench import Bench
+from bifocus.hal.conformance_devices import DevicesUnderTest, Envelope, OpenDevices
 from bifocus.hal.conformance_run import (
     ALL_CHECKS,
     CAMERA_CHECKS,

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 
 from bifocus.clock import VirtualClock
-from bifocus.hal.conformance_bench import Bench, DevicesUnderTest, OpenDevices
+from bifocus.hal.conformance_bench import Bench
+from bifocus.hal.conformance_devices import DevicesUnderTest, OpenDevices
 from bifocus.hal.conformance_run import STAGE_CHECKS, WIRE_CHECKS, run_checks
 from bifocus.hal.faulty_link import ERROR_REPLIES, FaultyLink
 from bifocus.hal.firmware_kinds import FirmwareKind
