@@ -1,8 +1,10 @@
 """`bifocus bench`: its rows, and parts that are none or fail."""
 
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bifocus import bench_engines
@@ -36,6 +38,15 @@ def test_people_get_a_table_without_empty_columns(
     assert outcome.out.startswith("benchmarks\n")
     assert "peak_mb" in outcome.out
     assert "gmac" not in outcome.out
+
+
+def test_a_fat_parent_does_not_count() -> None:
+    """getrusage would give a child the peak of the process that started it."""
+    ballast = np.ones(50_000_000)
+    code = "from bifocus.bench_rows import peak_mb; print(peak_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ballast.nbytes / 2**20 > 300
+    assert 20 < float(done.stdout) < 300
 
 
 @pytest.mark.slow
