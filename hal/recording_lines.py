@@ -1,10 +1,10 @@
-r"""The journal of a recording: one JSON object a line, read back also when cut short.
+"""The journal of a recording: one JSON object a line, read back also when cut short.
 
 ::
 
     {"what": "start", "at_s": 81.2, "version": 1, "instrument": {...}, ...}
     {"what": "tx", "at_s": 81.3, "data": "?"}
-    {"what": "rx", "at_s": 81.3, "data": "<Idle|MPos:0.000,0.000,0.000>\r\n"}
+    {"what": "rx", "at_s": 81.3, "data": "<Idle|MPos:0.000,0.000,0.000>"}
     {"what": "event", "at_s": 81.4, "data": "reset banner"}
     {"what": "camera", "at_s": 81.8, "kind": "basler", "identity": "acA1920", ...}
     {"what": "frame", "at_s": 82.0, "file": "frames/000000.png", "start_s": 81.9, ...}
