@@ -47,6 +47,7 @@ class Grbl:
         self._config = config
         self._settings: dict[int, float] = {}
         self._offset_um: Triple | None = None
+        self._is_homing = False
         self._speed = config.speed_um_per_s
         self._acceleration = config.acceleration_um_per_s2
 
@@ -131,8 +132,8 @@ class Grbl:
         raise ProtocolError(msg)
 
     def halt(self) -> None:
-        """Cancel the jog; a byte of its own that GRBL heeds at once."""
-        self._port.interject(codec.JOG_CANCEL)
+        """Cancel the jog, or the homing; a byte of its own that GRBL heeds at once."""
+        self._port.interject(codec.SOFT_RESET if self._is_homing else codec.JOG_CANCEL)
 
     def resync(self) -> None:
         """Wait for quiet, then ask what only GRBL's parser state answers."""
@@ -147,8 +148,12 @@ class Grbl:
         with port.resets_expected():
             port.send(codec.SOFT_RESET)
             port.drain()
-            port.send(b"$H\n")
-            port.wait_for(codec.parse_ok, deadline_s)
+            self._is_homing = True
+            try:
+                port.send(b"$H\n")
+                port.wait_for(_parse_homed, deadline_s)
+            finally:
+                self._is_homing = False
         self._offset_um = None
 
     def _status(self) -> codec.Status:
@@ -254,3 +259,11 @@ class Grbl:
             msg = f"{self._port.name}: ${first} to ${first + 2} must be positive"
             raise ConfigError(msg)
         return x, y, z
+
+
+def _parse_homed(line: bytes) -> bool | None:
+    """Read the end of a homing cycle; a reset in it is one that was stopped."""
+    if codec.REFERENCE_LOST.search(line):
+        msg = f"the homing cycle was broken off ({line.decode(errors='replace')})"
+        raise ReferenceLostError(msg)
+    return codec.parse_ok(line)

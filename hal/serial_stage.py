@@ -7,7 +7,7 @@ This is the policy, the same for every board. What a board says is known to its 
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -142,10 +142,11 @@ class SerialStage:
 
         A board that cannot be stopped ends the piece of a move that is under way.
         Homing on such a board goes on to its end; only its power switch stops that.
+        A reference lost meanwhile is told by the next call.
         """
         if self._is_closed or (self._is_cut_off and not self._may_move):
             return
-        with self._guarded():
+        with suppress(ReferenceLostError), self._guarded():
             self._runner.stop()
             deadlines = self._config.deadlines
             longest_s = (
@@ -244,20 +245,11 @@ class SerialStage:
 
     def _pieces(self, begin: Triple, end: Triple) -> list[tuple[Triple, Triple]]:
         """Cut a way that cannot be stopped into pieces of the promised latency."""
-        if begin == end:
-            return []
         count = 1
         if not self._runner.facts.can_stop:
             duration_s = self._runner.duration_s(begin, end)
             count = max(1, math.ceil(duration_s / self._config.stop_latency_s))
-        stops = [begin]
-        for number in range(1, count):
-            x, y, z = (
-                a + (b - a) * number / count for a, b in zip(begin, end, strict=True)
-            )
-            stops.append(self._frame.quantised((x, y, z)))
-        stops.append(end)
-        return [(a, b) for a, b in pairwise(stops) if a != b]
+        return self._frame.pieces(begin, end, count)
 
     def _finish_pending(self) -> None:
         """Wait for the move under way, if there is one."""
@@ -283,7 +275,13 @@ class SerialStage:
         if leg is not None and self._clock.monotonic_s() < leg.end_s:
             return self._seen(self._runner.read(), leg.target_um)
         self._finish_pending()
-        return self._place_at_rest()
+        if not self._runner.facts.has_manual_control:
+            return self._place_at_rest()
+        # Somebody may just be moving it: look twice, but wait for nothing.
+        seen_um = self._seen(self._runner.read(), self._held_um)
+        if seen_um == self._held_um:
+            return seen_um
+        return self._seen(self._runner.read(), self._held_um)
 
     def _place_at_rest(self) -> Triple:
         """Return where the stage stands; raise when nobody can have moved it there."""

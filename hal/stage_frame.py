@@ -3,6 +3,8 @@
 Pure. The stage's frame has x to the right, y down and z up, away from the slide.
 """
 
+from itertools import pairwise
+
 from bifocus.errors import OutOfTravelError
 from bifocus.hal.devices import StageLimits
 from bifocus.hal.take_up import Triple
@@ -37,6 +39,19 @@ class StageFrame:
             value * sign for value, sign in zip(place_um, self._signs, strict=True)
         )
         return x, y, z
+
+    def pieces(
+        self, begin: Triple, end: Triple, count: int
+    ) -> list[tuple[Triple, Triple]]:
+        """Cut a straight way at whole steps into at most `count` equal pieces."""
+        places = [begin]
+        for number in range(1, count):
+            x, y, z = (
+                a + (b - a) * number / count for a, b in zip(begin, end, strict=True)
+            )
+            places.append(self.quantised((x, y, z)))
+        places.append(end)
+        return [(a, b) for a, b in pairwise(places) if a != b]
 
     def inside(self, place_um: Triple) -> Triple:
         """Return the place moved into the limits, axis by axis."""

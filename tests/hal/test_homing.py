@@ -1,8 +1,10 @@
 """Homing: z away from the glass first, nothing moves before it, and after a reset."""
 
+import threading
+
 import pytest
 
-from bifocus.clock import FakeClock
+from bifocus.clock import Clock, FakeClock, RealClock
 from bifocus.errors import ConfigError, DeviceError, ReferenceLostError
 from bifocus.hal.firmware_axes import AxesFacts
 from bifocus.hal.firmware_kinds import FirmwareKind, make_firmware
@@ -37,7 +39,7 @@ LIMITS = {
 class Machine:
     """A stage with switches, switched on in the middle of its travel."""
 
-    def __init__(self, kind: FirmwareKind, clock: FakeClock) -> None:
+    def __init__(self, kind: FirmwareKind, clock: Clock) -> None:
         self.clock = clock
         config = stage_config(kind, port="toy", homing="switches", **LIMITS[kind])
         x, y, z = (sum(span) / 2 for span in TRAVEL[kind])
@@ -48,7 +50,7 @@ class Machine:
             start_um=(x, y, z),
             travel_um=TRAVEL[kind],
         )
-        self.firmware = make_firmware(kind, facts, now_s=0.0, seed=1)
+        self.firmware = make_firmware(kind, facts, now_s=clock.monotonic_s(), seed=1)
         self.truth = SharedFirmware(self.firmware, clock=clock)
         self.link = VirtualLink(self.truth)
         self._config = config
@@ -133,6 +135,32 @@ def test_grbl_that_would_home_towards_the_glass(clock: FakeClock) -> None:
     with pytest.raises(ConfigError, match=r"\$23"):
         stage.home()
     assert machine.firmware.axes.n_moves == 0
+
+
+@pytest.mark.slow
+def test_grbl_stops_homing_at_once() -> None:
+    machine = Machine("grbl", RealClock())
+    stage = machine.open()
+    ended: list[BaseException] = []
+
+    def home() -> None:
+        try:
+            stage.home()
+        except ReferenceLostError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=home)
+    thread.start()
+    while machine.firmware.axes.rest_from_s() <= machine.clock.monotonic_s():
+        machine.clock.sleep(0.01)
+    begin_s = machine.clock.monotonic_s()
+    stage.stop()
+    assert machine.clock.monotonic_s() - begin_s < 3.0
+    thread.join(5.0)
+    assert [type(error) for error in ended] == [ReferenceLostError]
+    assert machine.truth.rest_from_s() <= machine.clock.monotonic_s()
+    with pytest.raises(ReferenceLostError):
+        stage.position()
 
 
 def test_sangaboard_homes_z_before_x_and_y(clock: FakeClock) -> None:
