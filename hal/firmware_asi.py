@@ -271,11 +271,16 @@ class AsiFirmware(VirtualBoard):
         asked = [letter for letter, flag in parameters if flag == "?"]
         for letter, flag in parameters:
             axis = "XYZ".index(letter)
-            if flag.startswith("="):
-                self._settings[name][axis] = self._allowed(name, axis, values[axis])
-            elif flag in ("+", ""):  # this place, for limits and home
+            if flag == "?":
+                continue
+            is_place = name in ("SL", "SU", "HM")
+            if is_place and flag == "-":  # the factory's value
+                self._settings[name][axis] = SETTINGS[name][0]
+            elif is_place and not flag.startswith("="):  # this place
                 here = self._units(self.axes.steps_at(now_s))[axis] / 1e4
                 self._settings[name][axis] = here
+            else:
+                self._settings[name][axis] = self._allowed(name, axis, values[axis])
         if not asked:
             self._accept(now_s)
             return
@@ -289,7 +294,7 @@ class AsiFirmware(VirtualBoard):
     def _allowed(self, name: str, axis: int, value: float) -> float:
         if name == "S":
             return min(max(value, 1e-4), self._max_mm_per_s[axis])
-        return value
+        return max(value, 0.0) if name == "AC" else value
 
     def _motor_control(self, _: str, parameters: Parameters, now_s: float) -> None:
         if self._axis_values(parameters, now_s) is None:

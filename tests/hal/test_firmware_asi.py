@@ -105,6 +105,25 @@ def test_speed_is_clamped_to_the_highest(asi: Typist) -> None:
     assert asi.ask("S X?\r") == ":A X=7.000000"
 
 
+def test_a_speed_left_out_is_the_lowest_and_moves_still_end(asi: Typist) -> None:
+    asi.ask("M X=-1000\r")
+    wait_idle(asi)
+    assert asi.ask("S X\r") == ":A"  # a number left out is zero
+    assert asi.ask("S X?\r") == ":A X=0.000100"
+    assert asi.ask("M X=-1010\r") == ":A"
+    wait_idle(asi)
+    assert asi.ask("W X\r") == ":A -1010.0"
+
+
+def test_a_limit_may_be_set_to_this_place(asi: Typist) -> None:
+    asi.ask("M X=-1000\r")
+    wait_idle(asi)
+    assert asi.ask("SL X+\r") == ":A"
+    assert asi.ask("SL X?\r") == ":A X=-0.100000"
+    assert asi.ask("SL X-\r") == ":A"  # back to the factory's
+    assert asi.ask("SL X?\r") == ":A X=-1000.000000"
+
+
 def test_soft_limits_clip_in_silence(asi: Typist) -> None:
     asi.ask("SU X=0.1\r")
     assert asi.ask("M X=5000\r") == ":A"
