@@ -28,6 +28,7 @@ exports = typer.Typer()
 
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "openvino", "tensorrt", "triton"]
+Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 @exports.command(
@@ -58,6 +59,10 @@ def export(
         Path | None,
         typer.Option(help="Folder of pairs for int8; default: training tissue."),
     ] = None,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(help="Who is to run an int8 graph; default: the format's own."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document.")
     ] = False,
@@ -69,10 +74,13 @@ def export(
     if calibration is not None and precision != "int8":
         msg = f"--calibration is for --precision int8, not {precision}"
         raise ConfigError(msg)
+    if runtime is not None and (precision != "int8" or to != "onnx"):
+        msg = "--runtime is for --to onnx --precision int8: each fuses another form"
+        raise ConfigError(msg)
     if to == "tensorrt":
         _export_engine(model, out, precision, tile, calibration, as_json)
     else:
-        _export_graph(model, out, to, precision, tile, calibration, as_json)
+        _export_graph(model, out, to, precision, tile, runtime, calibration, as_json)
 
 
 def _export_engine(
@@ -133,6 +141,7 @@ def _export_graph(
     kind: "GraphKind",
     precision: Precision,
     tile: tuple[int, int] | None,
+    runtime: Runtime | None,
     calibration: Path | None,
     as_json: bool,
 ) -> None:
@@ -147,6 +156,7 @@ def _export_graph(
             kind=kind,
             precision=precision,
             size_px=tile,
+            runtime=runtime,
             calibration=pictures,
         )
     )

@@ -111,6 +111,8 @@ class EngineManifest(Model):
     physics
         `input`: the graph takes the physics image; `inside`: it makes it; `none`: the
         network has no use for it.
+    int8_runtime
+        Whose form of INT8 a graph has: each runtime fuses another; None if not INT8.
     trained
         None if the checkpoint does not tell.
     source, source_sha256
@@ -145,6 +147,7 @@ class EngineManifest(Model):
     stride_px: Side
     halo_px: Side
     physics: Literal["input", "inside", "none"]
+    int8_runtime: Literal["onnxruntime", "openvino", "tensorrt"] | None = None
     trained: TrainedRanges | None
     source: str
     source_sha256: Sha256
@@ -180,9 +183,12 @@ class EngineManifest(Model):
         size = ""
         if self.height_px is not None and self.width_px is not None:
             size = f" --tile {self.height_px} {self.width_px}"
+        form = ""
+        if self.kind == "onnx" and self.int8_runtime is not None:
+            form = f" --runtime {self.int8_runtime}"
         return (
             f"bifocus export {self.source} -o DIR --to {self.kind} "
-            f"--precision {self.precision}{size}"
+            f"--precision {self.precision}{size}{form}"
         )
 
 

@@ -43,14 +43,15 @@ class MadeGraph:
         The file's bytes, and the same parsed.
     audit
         Convolutions by type.
-    calibration
-        What INT8 was calibrated with.
+    int8_runtime, calibration
+        Whose form of INT8 it is, and what it was calibrated with; None if not INT8.
     """
 
     content: bytes
     model: onnx.ModelProto
     audit: dict[str, int]
     opset: int
+    int8_runtime: Runtime | None
     calibration: str | None
 
 
@@ -92,6 +93,7 @@ def make_graph(
         model=parsed,
         audit=audit_graph(parsed, request.precision, request.name),
         opset=opset,
+        int8_runtime=request.runtime if request.precision == "int8" else None,
         calibration=calibration,
     )
 

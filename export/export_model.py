@@ -266,10 +266,11 @@ def _manifest(
         stride_px=network.stride,
         halo_px=halo_px(network),
         physics="input" if "physics" in network.inputs else "none",
+        int8_runtime=graph.int8_runtime,
         trained=read_ranges(loaded.training),
         source=request.source.name,
         source_sha256=_hash_file(request.source),
-        data_hashes=tuple(loaded.training.get("data_hashes", ())),
+        data_hashes=_data_hashes(loaded),
         bifocus_version=__version__,
         opset=graph.opset,
         test_pair=pair_name,
@@ -314,8 +315,13 @@ def _facts(loaded: LoadedNetwork) -> dict[str, str]:
         "inputs": " ".join(network.inputs),
         "halo_px": str(halo_px(network)),
         "stride_px": str(network.stride),
-        "data_hashes": " ".join(loaded.training.get("data_hashes", ())),
+        "data_hashes": " ".join(_data_hashes(loaded)),
     }
+
+
+def _data_hashes(loaded: LoadedNetwork) -> tuple[str, ...]:
+    """Return each once: stores of different pairs may share their tissue."""
+    return tuple(dict.fromkeys(loaded.training.get("data_hashes", ())))
 
 
 def _pictures(names: tuple[str, ...]) -> tuple[TensorSpec, ...]:

@@ -16,11 +16,21 @@ from tests.cli.commands import run_cli, write_instrument
 
 COMMANDS = (
     *("demo", "init", "plan", "calibrate", "scan", "fuse", "bench"),
-    *("train", "evaluate", "compare", "doctor", "hal-check"),
+    *("train", "evaluate", "compare", "doctor", "hal-check", "export"),
 )
 REPORTING = (
-    *("demo", "plan", "calibrate", "scan", "fuse", "bench", "doctor", "hal-check"),
-    *("evaluate", "compare"),
+    *(
+        "demo",
+        "plan",
+        "calibrate",
+        "scan",
+        "fuse",
+        "bench",
+        "doctor",
+        "hal-check",
+        "export",
+    ),
+    *("evaluate", "compare", "export"),
 )
 
 

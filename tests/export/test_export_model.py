@@ -147,7 +147,7 @@ def test_a_triton_repository_is_what_the_server_parses(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("tritonclient")
-    from google.protobuf import text_format
+    from google.protobuf import text_format  # type: ignore[import-untyped]
     from tritonclient.grpc import model_config_pb2
 
     for version in (1, 2):

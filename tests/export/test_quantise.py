@@ -1,5 +1,7 @@
 """INT8: forms that runtimes fuse, a budget that holds, scales by their definition."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -37,7 +39,9 @@ def pictures() -> list[Pictures]:
     ]
 
 
-def levels(model: onnx.ModelProto, pictures: list[Pictures]) -> npt.NDArray[np.float32]:
+def levels(
+    model: onnx.ModelProto, pictures: Sequence[Pictures]
+) -> npt.NDArray[np.float32]:
     name = levels_tensor(model)
     return np.stack([one[name] for one in watch_tensors(model, [name], pictures)])
 
