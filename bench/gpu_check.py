@@ -70,7 +70,7 @@ def item_names() -> list[str]:
         "fast base large base-one-shot base-late base-no-physics "
         "tsva tsva16 tsva32 unet unet-residual burst-unet"
     )
-    loops = ("loop:torch", "loop:pycuda", "loop:cuda-bindings")
+    loops = ("loop:torch", "loop:pycuda", "loop:cuda-bindings", "loop:whole-fusion")
     engines = [
         f"{flavour}:{precision}"
         for flavour in ("tensorrt", "tensorrt_rtx")

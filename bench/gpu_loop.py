@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.gpu_engines import NotRunError
+from bench.gpu_engines import NotRunError, WholeFusion
 from bench.gpu_networks import Scale, calm_head, compare, half_network, pictures
 from bench.gpu_timing import graphed, percentiles_ms
 from bifocus.edge.device_memory import DeviceBlock, DeviceMemory, Event, PinnedArray
@@ -41,7 +41,8 @@ def check_loop(port: str, device: torch.device, scale: Scale) -> dict[str, Any]:
     Parameters
     ----------
     port
-        `torch`, `pycuda` or `cuda-bindings`.
+        `torch`, `pycuda` or `cuda-bindings`; `whole-fusion` is torch's, and computes
+        the physics as well.
 
     Raises
     ------
@@ -49,7 +50,11 @@ def check_loop(port: str, device: torch.device, scale: Scale) -> dict[str, Any]:
         If that port is not here.
     """
     torch.manual_seed(0)
-    network = half_network(calm_head(build_network(_NETWORK)), device)
+    network: Any
+    if port == "whole-fusion":
+        network = WholeFusion(_NETWORK, device, scale)
+    else:
+        network = half_network(calm_head(build_network(_NETWORK)), device)
     memory = _open(port, device)
     loop = _Loop(memory, network, device, scale)
     loop.run(_DEPTH)
@@ -65,7 +70,7 @@ def check_loop(port: str, device: torch.device, scale: Scale) -> dict[str, Any]:
 
 
 def _open(port: str, device: torch.device) -> DeviceMemory:
-    if port == "torch":
+    if port in ("torch", "whole-fusion"):
         return TorchMemory(device)
     if device.type != "cuda":
         raise NotRunError(f"{port} reaches a GPU only")

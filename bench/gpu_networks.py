@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.gpu_timing import Ceiling, graphed, percentiles_ms, run_times_s
+from bench.gpu_timing import Ceiling, graphed, is_graph, percentiles_ms, run_times_s
 from bifocus.export.pixel_network import PixelNetwork
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.network_registry import NETWORKS, build_network
@@ -49,6 +49,7 @@ def check_network(
     roofline_s, flop = roofline(network, scale.tile_px, ceiling)
     p50_s = figures["p50_ms"] / 1000
     return figures | {
+        "is_graph": is_graph(replay),
         "gmac": flop / 2e9,
         "roofline_ms": 1000 * roofline_s,
         "roofline_share": roofline_s / p50_s,

@@ -22,11 +22,20 @@ _WORDS = {
     "engine_mb": "engine MB",
     "tflop_per_s": "TFLOP/s, float16",
     "gb_per_s": "GB/s",
+    "is_graph": "CUDA graph",
 }
 _TABLES = (
     ("The GPU itself", ("ceiling",), ("tflop_per_s", "gb_per_s")),
-    ("Networks in half precision", ("network",), (*_PARITY, *_TIMES, "gmac", *_SHARES)),
-    ("Physics, and the whole fusion", ("physics", "fusion"), (*_PARITY, *_TIMES)),
+    (
+        "Networks in half precision",
+        ("network",),
+        (*_PARITY, *_TIMES, "gmac", *_SHARES, "is_graph"),
+    ),
+    (
+        "Physics, and the whole fusion",
+        ("physics", "fusion"),
+        (*_PARITY, *_TIMES, "is_graph"),
+    ),
     ("The loop's way", ("loop",), ("max", *_TIMES, "period_p50_ms", "period_p99_ms")),
     (
         "TensorRT engines",
@@ -100,6 +109,8 @@ def _cell(key: str, value: float | None) -> str:
     if value is None:
         # PSNR is left out where not one value differs.
         return "equal" if key == "psnr_db" else ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if key in ("differing", *_SHARES):
         return f"{100 * value:.2g} %"
     return f"{value:.3g}"

@@ -6,6 +6,7 @@ count sparse and boosted figures.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,10 +90,27 @@ def graphed(
 ) -> Callable[[], None]:
     """Return `work` as one CUDA graph, so that the processor launches it at once.
 
-    On another device it is returned as it is.
+    On another device, and where it cannot be recorded, it is returned as it is; see
+    `is_graph`.
     """
     if device.type != "cuda":
         return lambda: _discard(work())
+    try:
+        return _recorded(work, device)
+    except RuntimeError as error:
+        sys.stderr.write(f"no CUDA graph: {error}\n")
+        torch.cuda.synchronize(device)
+        return lambda: _discard(work())
+
+
+def is_graph(replay: Callable[[], None]) -> bool:
+    """Return whether that is a CUDA graph."""
+    return isinstance(getattr(replay, "__self__", None), torch.cuda.CUDAGraph)
+
+
+def _recorded(
+    work: Callable[[], torch.Tensor], device: torch.device
+) -> Callable[[], None]:
     stream: Any = _stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):

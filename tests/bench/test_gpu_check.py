@@ -15,7 +15,7 @@ pytest.importorskip("torch", reason="the GPU script measures by torch")
 
 import torch
 
-from bench import gpu_check, gpu_loop, gpu_networks, gpu_page, gpu_timing
+from bench import gpu_check, gpu_engines, gpu_loop, gpu_networks, gpu_page, gpu_timing
 from bifocus.model.network_cost import compute_cost
 from bifocus.model.network_registry import NETWORKS, build_network
 
@@ -94,10 +94,26 @@ def test_half_precision_keeps_within_a_level_and_the_loop_brings_it_back() -> No
     assert figures["differing"] <= 0.01
     assert figures["p50_ms"] <= figures["p99_ms"]
     assert 0 < figures["matmul_share"] <= figures["roofline_share"]
+    assert not figures["is_graph"]
     loop = gpu_loop.check_loop("torch", CPU, TINY)
     assert (loop["max"], loop["differing"]) == (0, 0)
     assert loop["p50_ms"] > 0
     assert loop["period_p50_ms"] > 0
+
+
+@pytest.mark.slow
+def test_the_whole_fusion_runs_from_two_shots() -> None:
+    scale = gpu_networks.Scale(tile_px=(64, 96), parity_px=(64, 96), count=2)
+    fusion = gpu_engines.WholeFusion("fast", CPU, scale)
+    shots = gpu_networks.pictures(2, (64, 96), CPU)
+    with torch.no_grad():
+        fused = fusion(*shots)
+        swapped = fusion(*reversed(shots))
+    assert fused.shape == shots[0].shape
+    assert fused.dtype == torch.uint8
+    assert not torch.equal(fused, swapped)  # the order of the shots matters
+    figures = gpu_engines.check_physics(None, CPU, scale)
+    assert figures["max"] == 0  # one processor, one answer
 
 
 def test_a_loop_that_takes_the_wrong_slot_is_seen() -> None:
@@ -173,7 +189,12 @@ def test_the_page_in_the_repository_is_what_its_json_gives() -> None:
 
 def test_the_page_shows_figures_failures_and_a_processor_as_what_it_is() -> None:
     ran = {"p50_ms": 1.234, "p95_ms": 2.0, "p99_ms": 3.0, "max": 1.0}
-    shares = {"differing": 0.0064, "roofline_share": 0.512, "matmul_share": 0.1}
+    shares: dict[str, Any] = {
+        "differing": 0.0064,
+        "roofline_share": 0.512,
+        "matmul_share": 0.1,
+    }
+    shares["is_graph"] = True
     items = [
         {"name": "network:base", "state": "ok", "reason": "", "figures": ran | shares},
         {"name": "network:fast", "state": "failed", "reason": "boom", "figures": {}},
@@ -181,7 +202,7 @@ def test_the_page_shows_figures_failures_and_a_processor_as_what_it_is() -> None
     gpu = {"device": "NVIDIA X", "compute_capability": "9.0", "torch": "2"}
     page = gpu_page.render_page({"machine": gpu, "items": items})
     assert "Nothing on this page" not in page
-    assert "| network:base | 1 | 0.64 % | 1.23 | 2 | 3 | 51 % | 10 % |" in page
+    assert "| network:base | 1 | 0.64 % | 1.23 | 2 | 3 | 51 % | 10 % | yes |" in page
     assert "| network:fast | failed |" in page
     assert "- network:fast: failed: boom" in page
     processor = {"device": "the processor", "torch": "2"}
