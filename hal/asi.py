@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.012  # ASI's own recommendation for busy queries over a serial line
 _ARRIVED_UM = 0.1  # a servo stops within its finish error, PCROS, 24 nm by default
-_PACE_KEPT = 0.99  # a speed read back this near to the asked one was not clamped
+_PACE_KEPT = 0.01  # a speed read back this near to the asked one, in parts, is it
+_TRIES = 3  # settings of the speed
 
 
 class Asi:
@@ -176,15 +177,19 @@ class Asi:
     def _set_pace(self) -> None:
         """Set the speeds and take what the controller made of them."""
         asked = self._config.speed_um_per_s
-        self._command(codec.encode_speed(self._letters, asked))
-        found = self._ask_pairs("S")
-        x, y, z = (found[letter] * 1e3 for letter in self._letters)
-        self._speed = (x, y, z)
+        for _ in range(_TRIES):  # a damaged number would be taken for another speed
+            self._command(codec.encode_speed(self._letters, asked))
+            found = self._ask_pairs("S")
+            x, y, z = (found[letter] * 1e3 for letter in self._letters)
+            self._speed = (x, y, z)
+            pairs = zip(self._speed, asked, strict=True)
+            if all(abs(got / wanted - 1) < _PACE_KEPT for got, wanted in pairs):
+                return
         if min(self._speed) <= 0:
             msg = f"{self._port.name}: the controller answers speeds {self._speed} um/s"
             raise ProtocolError(msg)
         for axis, wanted, got in zip("xyz", asked, self._speed, strict=True):
-            if got < _PACE_KEPT * wanted:
+            if abs(got / wanted - 1) >= _PACE_KEPT:
                 logger.warning(
                     "%s: speed of %s is %g um/s, the file asks for %g",
                     self._port.name,
