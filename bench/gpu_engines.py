@@ -150,12 +150,12 @@ def _build(
         raise NotRunError(f"the export to ONNX needs {error.name}") from error
     from bifocus.cuda_device import read_cuda_device
     from bifocus.export.tensorrt_audit import Claim
-    from bifocus.export.tensorrt_build import BuildOptions
     from bifocus.export.tensorrt_process import (
         BuildRequest,
         build_in_child,
         plan_workspace_bytes,
     )
+    from bifocus.export.tensorrt_profile import BuildOptions
 
     n_convolutions = sum(
         isinstance(part, torch.nn.Conv2d) for part in network.modules()

@@ -24,12 +24,13 @@ from bifocus.engine_manifest import (
 )
 from bifocus.errors import ConfigError, EngineError
 from bifocus.export.tensorrt_audit import Claim
-from bifocus.export.tensorrt_build import BuildOptions, BuiltEngine, Progress
+from bifocus.export.tensorrt_build import BuiltEngine, Progress
 from bifocus.export.tensorrt_process import (
     BuildRequest,
     build_in_child,
     plan_workspace_bytes,
 )
+from bifocus.export.tensorrt_profile import BuildOptions
 from bifocus.tensorrt_api import TensorRT
 from bifocus.tensorrt_module import Flavour, full_name, is_rtx, load_tensorrt
 from bifocus.whole_file import write_whole

@@ -21,12 +21,8 @@ from typing import Any
 from bifocus.cuda_device import CudaDevice, available_memory_bytes
 from bifocus.errors import BifocusError, ConfigError, EngineError
 from bifocus.export.tensorrt_audit import Claim
-from bifocus.export.tensorrt_build import (
-    BuildOptions,
-    BuiltEngine,
-    Progress,
-    build_engine,
-)
+from bifocus.export.tensorrt_build import BuiltEngine, Progress, build_engine
+from bifocus.export.tensorrt_profile import BuildOptions
 from bifocus.tensorrt_module import Flavour, load_tensorrt
 
 _MIB = 1 << 20

@@ -18,7 +18,8 @@ from bifocus.export.moved_shot import move
 from bifocus.export.physics_graph import transfer_inputs
 from bifocus.export.shift_graph import ShiftGraph
 from bifocus.export.tensorrt_audit import Claim
-from bifocus.export.tensorrt_build import BuildOptions, build_engine
+from bifocus.export.tensorrt_build import build_engine
+from bifocus.export.tensorrt_profile import BuildOptions
 from bifocus.export.whole_fusion import (
     NUMBERS,
     build_physics_parts,

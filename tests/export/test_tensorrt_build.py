@@ -12,7 +12,8 @@ from onnx import TensorProto
 
 from bifocus.errors import ConfigError, EngineError
 from bifocus.export.tensorrt_audit import Claim, audit_inspection
-from bifocus.export.tensorrt_build import BuildOptions, build_engine
+from bifocus.export.tensorrt_build import build_engine
+from bifocus.export.tensorrt_profile import BuildOptions
 from bifocus.tensorrt_api import TensorRT
 from bifocus.tensorrt_module import load_tensorrt
 from tests.export.tensorrt_double import VERSIONS, FakeTensorRT, inspection

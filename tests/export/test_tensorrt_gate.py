@@ -20,7 +20,8 @@ from bifocus.export.export_graph import GraphRequest, MadeGraph, make_graph
 from bifocus.export.parity_pictures import make_test_pair
 from bifocus.export.runtimes import torch_engine
 from bifocus.export.tensorrt_audit import Claim
-from bifocus.export.tensorrt_build import BuildOptions, BuiltEngine, build_engine
+from bifocus.export.tensorrt_build import BuiltEngine, build_engine
+from bifocus.export.tensorrt_profile import BuildOptions
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.tensorrt_module import load_tensorrt
 from tests.export.small_networks import awake_network, silence_torch

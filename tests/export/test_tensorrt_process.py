@@ -10,7 +10,6 @@ import pytest
 from bifocus.cuda_device import CudaDevice
 from bifocus.errors import ConfigError, EngineError
 from bifocus.export.tensorrt_audit import Claim
-from bifocus.export.tensorrt_build import BuildOptions
 from bifocus.export.tensorrt_process import (
     MOST_WORKSPACE_BYTES,
     BuildRequest,
@@ -18,6 +17,7 @@ from bifocus.export.tensorrt_process import (
     explain_death,
     plan_workspace_bytes,
 )
+from bifocus.export.tensorrt_profile import BuildOptions
 from tests.export.uint8_graphs import IMAGES, two_shot_graph
 
 ROOT = Path(__file__).parents[2]
