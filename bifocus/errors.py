@@ -66,7 +66,7 @@ class ReferenceLostError(DeviceError):
 
 
 class ReplayError(BifocusError):
-    """A replay past the end of its recording, or another way; drivers never retry it."""
+    """A replay past its recording's end, or another way; drivers never retry it."""
 
 
 class CalibrationError(BifocusError):
