@@ -62,8 +62,8 @@ _REFUSED = "DeviceError"
 _DAMAGED_COMMAND: dict[Family, Required] = {
     "sangaboard": _either(_LOST, _MISSED, _REFUSED),
     "grbl": _either(_LOST, _MISSED, _REFUSED),
-    # Numbered and checked, so never executed as another one.
-    "marlin": _either(_MISSED, _WRONG, _REFUSED),
+    # Numbers and checksums find nearly all of it.
+    "marlin": _either(_LOST, _MISSED, _WRONG, _REFUSED),
     "asi": _either(_LOST, _MISSED, _REFUSED),
 }
 
@@ -74,7 +74,8 @@ REQUIRED: dict[str, dict[Family, Required]] = {
     "truncate_reply": _everywhere(_RECOVERED),
     "duplicate_reply": _everywhere(_RECOVERED),
     "corrupt_reply": _everywhere(_RECOVERED),
-    "drop_command": _DAMAGED_COMMAND,
+    # A numbered line that is missing is asked for again.
+    "drop_command": _DAMAGED_COMMAND | {"marlin": _RECOVERED},
     "truncate_command": _DAMAGED_COMMAND,
     "corrupt_command": _DAMAGED_COMMAND,
     "reset": _everywhere(_stopped(_LOST)),

@@ -91,9 +91,10 @@ class Marlin:
         """Do nothing: the piece under way is the last."""
 
     def resync(self) -> None:
-        """Wait for quiet; the line numbers do the rest."""
+        """Wait for quiet; begin the line numbers anew, as a line may be lost."""
         self._unanswered = None
         self._port.drain()
+        self._begin_numbers()
 
     def home(self, deadline_s: float) -> None:
         """Run z to its switch, away from the glass; then x and y."""

@@ -60,6 +60,7 @@ class MoveRunner:
         self.board = board
         self.facts = facts
         self.stop_asked = threading.Event()
+        self.is_at_rest = True  # as far as the last move and search for rest told
         self.recoveries = 0  # moves that arrived only after a second look
         self._port = port
         self._clock = port.clock
@@ -80,6 +81,7 @@ class MoveRunner:
     def begin(self, start_um: Triple, target_um: Triple) -> Leg:
         """Send a move, once; never raises for what `finish` can put right."""
         duration_s = self.duration_s(start_um, target_um)
+        self.is_at_rest = False
         trouble = self._trouble_of(self._send, start_um, target_um)
         now_s = self._clock.monotonic_s()
         return Leg(
@@ -105,6 +107,7 @@ class MoveRunner:
         for sending in range(1, _SENDINGS + 1):
             trouble = leg.trouble or self._trouble_of(self._arrive, leg)
             if trouble is None:
+                self.is_at_rest = True
                 return self._arrived_um
             is_overdue = isinstance(trouble, _OverdueError)
             here_um = self.find_rest(None if is_overdue else leg)
@@ -142,9 +145,12 @@ class MoveRunner:
             trouble = self._trouble_of(self.board.resync)
             if trouble is None:
                 try:
-                    return self._resting_place(end_s)
+                    place_um = self._resting_place(end_s)
                 except (DeviceTimeoutError, ProtocolError) as error:
                     trouble = error
+                else:
+                    self.is_at_rest = True
+                    return place_um
             if self._clock.monotonic_s() < end_s:
                 continue
             if was_told:

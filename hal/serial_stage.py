@@ -263,7 +263,7 @@ class SerialStage:
             raise  # the move may still be going on
         except DeviceError:
             self._forget_place()
-            self._may_move = False
+            self._may_move = not self._runner.is_at_rest
             raise
         self._pending = None
         self._may_move = False

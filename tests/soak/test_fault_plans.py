@@ -93,6 +93,21 @@ def test_each_fault_by_itself(fault: str, family: Family) -> None:
     assert struck, "the fault never came to pass"
 
 
+@pytest.mark.parametrize("kind", ["sangaboard", "marlin"])
+@pytest.mark.parametrize(("seed", "at"), [(223, 43), (332, 22), (7, 33)])
+def test_damaged_commands_that_once_led_astray(
+    kind: FirmwareKind, seed: int, at: int
+) -> None:
+    # A stage that never came to rest was taken to stand still; a lost line made every
+    # later one wrong.
+    for fault in ("corrupt_command", "drop_command"):
+        plan = FaultPlan.model_validate({"faults": [{"fault": fault, "at": at}]})
+        story = Rehearsal(kind, plan, seed=seed).run()
+        assert story.happened == {fault}
+        if kind == "marlin" and fault == "drop_command":
+            assert story.ending == "done"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_faults_all_moves_arrive(family: Family) -> None:
     for kind in KINDS[family]:
