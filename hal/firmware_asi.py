@@ -18,6 +18,7 @@ from bifocus.hal.firmware_asi_tables import (
     CARDS,
     COMMAND,
     HEX_ADDRESS,
+    LOWEST_MM_PER_S,
     PARAMETER,
     SETTINGS,
     UNITS_PER_UM,
@@ -293,7 +294,7 @@ class AsiFirmware(VirtualBoard):
 
     def _allowed(self, name: str, axis: int, value: float) -> float:
         if name == "S":
-            return min(max(value, 1e-4), self._max_mm_per_s[axis])
+            return min(max(value, LOWEST_MM_PER_S), self._max_mm_per_s[axis])
         return max(value, 0.0) if name == "AC" else value
 
     def _motor_control(self, _: str, parameters: Parameters, now_s: float) -> None:

@@ -4,6 +4,7 @@ import re
 
 COMMAND = re.compile(r"(\d{0,2})\s*([A-Z]+|[/\\!~@])\s*(.*)$", re.DOTALL)
 PARAMETER = re.compile(r"([A-Z])\s*(=\s*[+-]?(?:\d+\.?\d*|\.\d+)|[?+-])?")
+LOWEST_MM_PER_S = 0.01  # assumed; the pages tell only that the highest is clamped
 UNITS_PER_UM = 10.0  # positions are in tenths of a micrometre
 CARDS = {"": "", "0": "TIGER_COMM", "1": "STD_XY", "2": "STD_Z"}
 HEX_ADDRESS = {"30": "0", "31": "1", "32": "2"}

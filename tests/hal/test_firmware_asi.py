@@ -109,7 +109,7 @@ def test_a_speed_left_out_is_the_lowest_and_moves_still_end(asi: Typist) -> None
     asi.ask("M X=-1000\r")
     wait_idle(asi)
     assert asi.ask("S X\r") == ":A"  # a number left out is zero
-    assert asi.ask("S X?\r") == ":A X=0.000100"
+    assert asi.ask("S X?\r") == ":A X=0.010000"
     assert asi.ask("M X=-1010\r") == ":A"
     wait_idle(asi)
     assert asi.ask("W X\r") == ":A -1010.0"
