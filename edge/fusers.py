@@ -4,17 +4,13 @@
 file (`bifocus.edge.network_fuser`). `bifocus.edge.engine_choice` chooses among them.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from bifocus.config import Optics
 from bifocus.focal_offset import PairOptics
-from bifocus.physics_fusion import MeasuredPair, fuse_measured, measure_pair
-from bifocus.records import FusedTile, UInt8Image
-
-if TYPE_CHECKING:
-    from bifocus.tone import ToneCurve
+from bifocus.physics_fusion import MeasuredPair, fuse_measured
+from bifocus.records import FusedTile
 
 
 class Fuser(Protocol):
@@ -71,22 +67,3 @@ class PhysicsFuser:
             seconds=result.seconds,
             sharper_is_plus=result.sharper_is_plus,
         )
-
-
-class PairMeter:
-    """Measures pairs with one instrument's optics."""
-
-    def __init__(self, optics: Optics, half_spacing_um: float) -> None:
-        self.tone_curve: ToneCurve = optics.tone_curve
-        self.optics = PairOptics(
-            na=optics.na,
-            pixel_um=optics.pixel_um,
-            half_spacing_um=half_spacing_um,
-            wavelengths_um=optics.wavelengths_um,
-            refractive_index=optics.refractive_index,
-            pupil=optics.pupil,
-        )
-
-    def measure(self, minus: UInt8Image, plus: UInt8Image) -> MeasuredPair:
-        """Return the pair's spectra and focal offsets."""
-        return measure_pair(minus, plus, self.optics, tone_curve=self.tone_curve)

@@ -18,8 +18,9 @@ from bifocus.edge.assemble import place_tiles, write_slide
 from bifocus.edge.capture import Microscope
 from bifocus.edge.develop import Developed, Developer
 from bifocus.edge.focus_tracking import FocusTracker
-from bifocus.edge.fusers import Fuser, PairMeter
+from bifocus.edge.fusers import Fuser
 from bifocus.edge.journal import Journal, TileEntry, TileLine
+from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.placement import Placement
 from bifocus.edge.plan import ScanPlan, check_travel
 from bifocus.edge.scan_folder import ScanFolder
