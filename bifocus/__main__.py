@@ -32,7 +32,7 @@ from bifocus.cli_output import (
 )
 from bifocus.config import EngineName
 from bifocus.config_model import parse_model
-from bifocus.demo import TEMPLATE, run_demo
+from bifocus.demo import run_demo
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.estimate import estimate_scan
 from bifocus.edge.pairs_folder import (
@@ -44,12 +44,13 @@ from bifocus.edge.pairs_folder import (
 from bifocus.edge.report import format_duration
 from bifocus.edge.scan_report import write_reports
 from bifocus.errors import BifocusError, ConfigError
+from bifocus.instrument_text import CameraKind, StageKind, instrument_text
 from bifocus.jobs import (
     InstrumentFile,
     calibrate_instrument,
-    copy_whole,
     scan_instrument,
 )
+from bifocus.whole_file import write_whole
 
 
 class _Commands(TyperGroup):
@@ -180,23 +181,23 @@ def demo(
         out_console.print(f"{name}: {path}", highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: `bifocus init scanner.yaml --stage virtual`")
+@app.command(epilog="Example: `bifocus init scanner.yaml --stage grbl --camera opencv`")
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")],
-    stage: Annotated[str, typer.Option(help="Kind of stage.")] = "virtual",
-    camera: Annotated[str, typer.Option(help="Kind of camera.")] = "virtual",
+    stage: Annotated[StageKind, typer.Option(help="Kind of stage.")] = "virtual",
+    camera: Annotated[CameraKind, typer.Option(help="Kind of camera.")] = "virtual",
 ) -> None:
     """Write a commented instrument file to start from."""
-    for name, kind in (("stage", stage), ("camera", camera)):
-        if kind != "virtual":
-            msg = f"--{name} {kind}: this release has only 'virtual'"
-            raise ConfigError(msg)
+    text = instrument_text(stage, camera)
     if file.exists():
         msg = f"{file}: exists already; choose another name"
         raise ConfigError(msg)
-    copy_whole(TEMPLATE, file)
+    write_whole(file, text)
+    following = f"next: bifocus plan {file}"
+    if camera != "virtual":
+        following = f"replace what FILL IN marks; next: bifocus doctor {file}"
     out_console.print(
-        f"wrote {file}; next: bifocus plan {file}", highlight=False, soft_wrap=True
+        f"wrote {file}; {following}", markup=False, highlight=False, soft_wrap=True
     )
 
 

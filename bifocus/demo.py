@@ -23,6 +23,7 @@ from bifocus.edge.slide_reader import SlideReader
 from bifocus.edge.strategies import STRATEGIES
 from bifocus.edge.truth import read_window
 from bifocus.errors import ConfigError, SlideFileError
+from bifocus.instrument_text import TEMPLATE
 from bifocus.jobs import (
     InstrumentFile,
     calibrate_instrument,
@@ -32,8 +33,6 @@ from bifocus.jobs import (
 from bifocus.records import InstrumentProfile, UInt8Image
 
 logger = logging.getLogger(__name__)
-
-TEMPLATE = Path(__file__).parent / "data" / "instrument.yaml"
 
 # Tiles (across, down) on which the three strategies are compared: a stack takes 22
 # shots a tile, so few are enough to see the cost.

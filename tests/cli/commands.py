@@ -15,7 +15,7 @@ from unittest.mock import patch
 import yaml
 
 from bifocus.__main__ import main
-from bifocus.demo import TEMPLATE
+from bifocus.instrument_text import TEMPLATE
 
 # The small instrument's tissue lies at x 200..392, y 150..310 um; here is only glass.
 GLASS_UM = (1000.0, 1000.0, 100.0, 60.0)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bifocus.demo import TEMPLATE
 from bifocus.hal.virtual_stage import VirtualStage
+from bifocus.instrument_text import TEMPLATE
 from tests.cli.commands import run_cli, write_instrument
 
 EXAMPLES = [
