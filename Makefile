@@ -71,7 +71,7 @@ $(BIN)/python:
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing bifocus into $(VENV)"
 	@$(PIP) pip
-	@$(INSTALL) --editable '.[slides]'
+	@$(INSTALL) --editable '.[slides,onnxruntime]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime

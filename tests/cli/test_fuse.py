@@ -106,7 +106,7 @@ def test_a_folder_of_foreign_pairs_is_improved(
     assert mean_gain_db(pairs, out) > 1
     report = json.loads((out / "fuse.json").read_text())
     assert report["tone_curve"] == "linear"
-    assert report["model"] == "physics"
+    assert report["model"] == "base"
     check_entries(report, pairs, bias_um=0.35)
     names = {path.name for path in out.iterdir()}
     assert names == {"fuse.json", *(f"{name}.png" for name in pairs)}

@@ -58,7 +58,7 @@ def test_the_report_holds_what_the_design_says(scanned: tuple[Path, Outcome]) ->
     assert set(report["truth"]) >= TRUTH_KEYS
     assert (report["tiles"], report["captured"], report["fused"]) == (6, 6, 6)
     assert (report["blank"], report["flagged"], report["faults"]) == (0, 0, [])
-    assert (report["strategy"], report["model"]) == ("two-shot", "physics")
+    assert (report["strategy"], report["model"]) == ("two-shot", "base")
     assert report["simulated"] is True
 
 

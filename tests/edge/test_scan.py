@@ -111,7 +111,7 @@ def test_the_report_has_the_promised_keys(scanned: Scanned) -> None:
     truth = "psnr_db sharper_psnr_db offset_error_um stitch_error_px harm_rate"
     assert set(truth.split()) <= set(stored["truth"])
     assert (stored["tiles"], stored["captured"], stored["fused"]) == (12, 12, 12)
-    assert (stored["strategy"], stored["model"]) == ("two-shot", "physics")
+    assert (stored["strategy"], stored["model"]) == ("two-shot", "base")
     assert stored["simulated"] is True
     assert stored["shots"] >= 24
     # On a virtual clock only the devices take time: their waits are all there is.
