@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import json, sys
+from contextlib import closing
 from pathlib import Path
 from bifocus.edge.engine_choice import choose_fuser
 from bifocus.edge.scan import Scan
@@ -39,7 +40,7 @@ config = scanner_config(
     stage={"y_um": (0.0, 2000.0)},
 )
 
-def scan(instrument, rows, root):
+def scan(instrument, rows, root, fuser):
     size_um = [FIELD_UM - 1e-6 + STEP_UM * (n - 1) for n in (COLUMNS, rows)]
     profile = ideal_profile(instrument)
     plan = plan_region(config, profile.focus_um.value, (380.0, 310.0, *size_um))
@@ -47,15 +48,15 @@ def scan(instrument, rows, root):
     result = Scan(
         stage=instrument.stage, camera=instrument.camera, clock=instrument.clock,
         config=config, profile=profile, plan=plan, folder=ScanFolder(root),
-        fuser=choose_fuser(),
+        fuser=fuser,
     ).run()
     peak = peak_mb()
     statuses = [line.entry.status for line in result.lines]
     return len(statuses), statuses.count("captured"), peak
 
 root = Path(sys.argv[1])
-with open_scanner(config) as instrument:
-    print(json.dumps([scan(instrument, n, root / str(n)) for n in (5, 40)]))
+with open_scanner(config) as instrument, closing(choose_fuser()) as fuser:
+    print(json.dumps([scan(instrument, n, root / str(n), fuser) for n in (5, 40)]))
 """
 
 
