@@ -102,8 +102,11 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def print_scan(report: Mapping[str, Any]) -> None:
     """Print the main figures of a `report.json`."""
-    names = ("tiles", "fused", "blank", "flagged", "elapsed_s", "capture_s_per_tile")
-    facts = {name: report[name] for name in (*names, "fuse_s_per_tile", "model")}
+    names = (
+        *("tiles", "fused", "blank", "flagged", "elapsed_s", "capture_s_per_tile"),
+        *("fuse_s_per_tile", "model", "engine"),
+    )
+    facts = {name: report[name] for name in names}
     truth = report.get("truth")
     if truth:
         facts["slide_psnr_db"] = truth["psnr_db"]

@@ -1,6 +1,7 @@
 """`bifocus demo`, on a small instrument: all it makes, twice into one folder."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,8 @@ def test_it_makes_all_of_it_twice(
         )
         assert Path(path).is_file()
     assert "the same tiles, scanned in three ways\n" in first.out
+    assert re.search(r"model *\W *base\b", first.out)
+    assert re.search(r"engine *\W *onnxruntime ", first.out)
     assert first.err.count("virtual slide:") == 1
     assert max(map(len, first.out.splitlines()[:-3])) <= 80
     with Image.open(out / "before-after.png") as picture:
