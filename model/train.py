@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bifocus.errors import BifocusError, ConfigError, EngineError
+from bifocus.model.centred_stem import centre_stem, uncentre_stem
 from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.loss_curve import (
@@ -262,6 +263,7 @@ class Trainer:
     def _averaged_network(self) -> FusionNetwork:
         averaged = copy.deepcopy(self.network)
         averaged.load_state_dict(self.ema)
+        uncentre_stem(averaged)
         return averaged.eval()
 
     def _save(
@@ -360,9 +362,10 @@ class Trainer:
 
 
 def _start_network(config: TrainConfig) -> FusionNetwork:
-    """Return a fresh network, or the one of `initial_weights`."""
+    """Return a fresh network, or the one of `initial_weights`, its stem centred."""
     network = build_network(config.network, **config.overrides)
     if config.initial_weights is None:
+        centre_stem(network, is_fresh=True)
         return network
     start = load_checkpoint(config.initial_weights)
     if start.network.config != network.config:
@@ -372,6 +375,7 @@ def _start_network(config: TrainConfig) -> FusionNetwork:
         )
         raise ConfigError(msg)
     network.load_state_dict(start.network.state_dict())
+    centre_stem(network, is_fresh=False)
     return network
 
 

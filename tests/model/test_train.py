@@ -186,7 +186,8 @@ def test_training_can_start_from_another_ones_weights(
     }
     second = run_training(make_config(stores, steps=1, **changes), tmp_path / "second")
     before, after = weights(first.best_path), weights(second.best_path)
-    assert all(torch.equal(before[key], after[key]) for key in before)
+    for key in before:  # through the centred stem and back
+        torch.testing.assert_close(after[key], before[key], atol=1e-6, rtol=0)
     other: dict[str, object] = {"widths": [4, 4], "blocks": [1, 1]}
     with pytest.raises(ConfigError, match="holds the network 'base'"):
         run_training(make_config(stores, overrides=other, **changes), tmp_path / "no")
