@@ -7,6 +7,7 @@ kernel's documentation gives them. See docs/cameras.md for what was never run.
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -15,7 +16,12 @@ import pytest
 
 from bifocus.camera_config import GStreamerCameraConfig, OpenCvCameraConfig
 from bifocus.clock import Clock, RealClock
-from bifocus.errors import ConfigError, DeviceError, ProtocolError
+from bifocus.errors import (
+    ConfigError,
+    DeviceError,
+    DeviceTimeoutError,
+    ProtocolError,
+)
 from bifocus.hal.devices import Camera, Stage
 from bifocus.hal.opencv_camera import (
     OpenCvSource,
@@ -25,7 +31,7 @@ from bifocus.hal.opencv_camera import (
     pipeline_text,
 )
 from bifocus.hal.v4l2_controls import lock_controls, set_exposure
-from bifocus.records import StagePosition
+from bifocus.records import Frame, MoveReceipt, StagePosition
 from tests.contracts.camera_contract import CameraContract
 from tests.hal.network_camera import (
     EXPOSURE_S,
@@ -78,6 +84,14 @@ class TestNetworkCamera(CameraContract):
     pass
 
 
+def grab_in_the_end(camera: Camera, receipt: MoveReceipt) -> Frame:
+    """Grab; a machine too busy to serve the stream in time gets more tries."""
+    for _ in range(4):
+        with suppress(DeviceTimeoutError):
+            return camera.grab(after=receipt)
+    return camera.grab(after=receipt)
+
+
 @slow
 @pytest.mark.parametrize("held_back", [0, 4])
 def test_the_picture_itself_shows_that_it_is_fresh(held_back: int) -> None:
@@ -90,7 +104,7 @@ def test_the_picture_itself_shows_that_it_is_fresh(held_back: int) -> None:
                 time.sleep(0.03 * (step % 3))
                 target = StagePosition(x_um=500 + step, y_um=400, z_um=150)
                 receipt = stage.move_to(target)
-                frame = camera.grab(after=receipt)
+                frame = grab_in_the_end(camera, receipt)
                 shown_s = read_time_s(frame.pixels)
                 assert shown_s >= receipt.settled_s - 1e-4
                 assert frame.exposure_start_s <= shown_s + 1e-4
@@ -107,7 +121,7 @@ def test_believing_arrival_alone_would_take_stale_frames() -> None:
             for step in range(8):
                 target = StagePosition(x_um=500 + step, y_um=400, z_um=150)
                 receipt = stage.move_to(target)
-                shown_s = read_time_s(camera.grab(after=receipt).pixels)
+                shown_s = read_time_s(grab_in_the_end(camera, receipt).pixels)
                 early_s.append(receipt.settled_s - shown_s)
             assert max(early_s) > PERIOD_S
 
