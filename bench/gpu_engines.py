@@ -49,8 +49,9 @@ def check_physics(
 
 
 def _physics(size_px: tuple[int, int]) -> tuple[Any, list[Tensor]]:
-    from bifocus.export.physics_graph import PhysicsGraph, transfer_inputs
+    from bifocus.export.physics_graph import PhysicsGraph
     from bifocus.focal_offset import PairOptics
+    from bifocus.optics_inputs import transfer_inputs
 
     optics = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.75)
     draft = PhysicsGraph(size_px)

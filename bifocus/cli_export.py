@@ -17,7 +17,12 @@ from bifocus.cli_output import (
     print_rows,
     show_progress,
 )
-from bifocus.engine_manifest import EngineManifest, ParityReport
+from bifocus.engine_manifest import (
+    EngineManifest,
+    ParityReport,
+    load_manifest,
+    manifest_path,
+)
 from bifocus.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -63,6 +68,13 @@ def export(
         Runtime | None,
         typer.Option(help="Who is to run an int8 graph; default: the format's own."),
     ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="With the physics inside: two shots of the size --tile in, for GPUs.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document.")
     ] = False,
@@ -77,10 +89,43 @@ def export(
     if runtime is not None and (precision != "int8" or to != "onnx"):
         msg = "--runtime is for --to onnx --precision int8: each fuses another form"
         raise ConfigError(msg)
-    if to == "tensorrt":
+    if whole:
+        _export_whole(model, out, to, precision, tile, as_json)
+    elif to == "tensorrt":
         _export_engine(model, out, precision, tile, calibration, as_json)
     else:
         _export_graph(model, out, to, precision, tile, runtime, calibration, as_json)
+
+
+def _export_whole(
+    model: Path,
+    out: Path,
+    to: Target,
+    precision: Precision,
+    tile: tuple[int, int] | None,
+    as_json: bool,
+) -> None:
+    """Put the physics before a network; of a graph that has it, build the engine."""
+    if tile is None or to not in ("onnx", "tensorrt"):
+        msg = "--whole needs --tile H W, the size of the shots; --to onnx or tensorrt"
+        raise ConfigError(msg)
+    if model.suffix == ".onnx":
+        if to != "tensorrt" or load_manifest(model).physics != "inside":
+            msg = f"{model}: --whole puts physics before a checkpoint (.safetensors)"
+            raise ConfigError(msg)
+        _export_engine(model, out, precision, tile, None, as_json)
+        return
+    _need_exporter()
+    from bifocus.whole_job import WholeRequest, export_whole
+
+    done = export_whole(
+        WholeRequest(source=model, folder=out, precision=precision, size_px=tile)
+    )
+    if to == "onnx":
+        _show(done.path, done.manifest, None, as_json)
+    else:
+        graph = out / done.manifest.main_file
+        _export_engine(graph, out, precision, tile, None, as_json)
 
 
 def _export_engine(
@@ -93,7 +138,6 @@ def _export_engine(
 ) -> None:
     """Build an engine of a graph; of a checkpoint, make the graph first."""
     from bifocus.engine_job import prepare_engine
-    from bifocus.engine_manifest import load_manifest, manifest_path
 
     if tile is None:
         msg = "an engine takes one size of tile: say --tile H W"
@@ -222,23 +266,30 @@ def _worst(manifest: EngineManifest) -> dict[str, float] | None:
     if not manifest.parity:
         return None
     worst = min(manifest.parity, key=lambda report: report.psnr_db)
-    return {
+    found = {
         "psnr_db": worst.psnr_db,
         "differing": worst.differing,
         "max": worst.max,
     }
+    if worst.offset_um is not None:
+        found["offset_um"] = worst.offset_um
+    return found
 
 
 def _row(report: ParityReport) -> dict[str, Any]:
+    offset_um, at_most_um = report.offset_um, report.tolerance.offset_um
+    has_offset = offset_um is not None
     return {
         "engine": report.subject,
         "pictures": report.pictures,
         "dB": report.psnr_db,
         "differing": f"{100 * report.differing:.3g} %",
         "largest": report.max,
+        **({"offset um": f"{offset_um:.5f}"} if has_offset else {}),
         "allowed": (
             f">= {report.tolerance.psnr_db:g} dB, "
             f"<= {100 * report.tolerance.differing:g} %, {report.tolerance.max:g}"
+            + (f", {at_most_um:g} um" if has_offset else "")
         ),
         "passed": "yes" if report.passed else "NO",
     }

@@ -4,6 +4,7 @@ The graph was compared with PyTorch where it was made. Here, where there is no P
 the engine is compared with that graph in ONNX Runtime, on the pictures that came along.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,9 @@ import numpy as np
 
 from bifocus.cuda_device import read_cuda_device
 from bifocus.edge.network_fuser import NetworkEngine
+from bifocus.edge.network_inputs import holds_physics
 from bifocus.edge.tensorrt_fuser import TensorrtEngine
+from bifocus.edge.whole_fuser import WholeEngine
 from bifocus.engine_manifest import (
     EngineManifest,
     ParityReport,
@@ -32,19 +35,33 @@ from bifocus.export.parity import (
 from bifocus.export.parity_pictures import fit_pictures, unpack_test_pair
 from bifocus.export.tensorrt_build import Progress
 from bifocus.export.tensorrt_engine import EngineExport, export_engine, record_parity
+from bifocus.export.whole_pair import (
+    Feeds,
+    Float32,
+    WholeRun,
+    fused_again,
+    measure_whole,
+    onnx_whole_run,
+    require_whole_parity,
+    unpack_whole_pair,
+)
 from bifocus.tensorrt_module import Flavour
+
+
+class TrialEngine(NetworkEngine, WholeEngine, Protocol):
+    """Runs a network on windows, or a whole fusion on pairs: its form says which."""
 
 
 class OpenTrial(Protocol):
     """Opens an engine that is not verified yet."""
 
-    def __call__(self, path: Path) -> NetworkEngine:
+    def __call__(self, path: Path) -> TrialEngine:
         """Return it, ready."""
         ...
 
 
-def _open_trial(path: Path) -> NetworkEngine:
-    return TensorrtEngine(path, is_trial=True)
+def _open_trial(path: Path) -> TrialEngine:
+    return TensorrtEngine(path, is_trial=True, is_whole=holds_physics(path))
 
 
 def prepare_engine(
@@ -94,7 +111,10 @@ def prepare_engine(
     if made.manifest.verified or not _has_gpu():
         return made
     manifest = check_engine(graph, made.path, open_trial)
-    require_parity(manifest.parity, made.path.name)
+    if manifest.physics == "inside":
+        require_whole_parity(manifest.parity, made.path.name)
+    else:
+        require_parity(manifest.parity, made.path.name)
     return EngineExport(
         path=made.path,
         manifest=manifest,
@@ -107,15 +127,62 @@ def check_engine(graph: Path, path: Path, open_trial: OpenTrial) -> EngineManife
     """Run an engine beside its graph, and write what was found into its manifest."""
     manifest = load_manifest(path)
     content = read_checked(load_manifest(graph), graph.parent, graph.name)
+    if manifest.physics == "inside":
+        reports = _check_whole(manifest, path, content, open_trial)
+    else:
+        reports = _check_network(manifest, path, content, open_trial)
+    return record_parity(path, reports)
+
+
+def _check_network(
+    manifest: EngineManifest, path: Path, content: bytes, open_trial: OpenTrial
+) -> tuple[ParityReport, ...]:
     sets = _picture_sets(manifest, path.parent, _onnx_run(content))
     engine = open_trial(path)
     try:
-        reports = tuple(
-            _report(engine, pictures, manifest.precision) for pictures in sets
+        return tuple(_report(engine, pictures, manifest.precision) for pictures in sets)
+    finally:
+        engine.close()
+
+
+def _check_whole(
+    manifest: EngineManifest, path: Path, content: bytes, open_trial: OpenTrial
+) -> tuple[ParityReport, ...]:
+    """Return the reports on the pairs that came along; the reference is the graph."""
+    import onnxruntime
+
+    name = manifest.test_pair
+    if name is None:
+        msg = f"{manifest.main_file}: no test pair came with its graph; export it again"
+        raise EngineError(msg)
+    reference = onnx_whole_run(content)
+    pairs = unpack_whole_pair(read_checked(manifest, path.parent, name), name)
+    expected = [fused_again(pair, reference) for pair in pairs]
+    engine = open_trial(path)
+    try:
+        return tuple(
+            measure_whole(
+                _whole_run(engine),
+                pair,
+                subject=engine.name,
+                against=f"ONNX Runtime {onnxruntime.__version__}, the graph it was "
+                "built from",
+                device=engine.name,
+            )
+            for pair in expected
         )
     finally:
         engine.close()
-    return record_parity(path, reports)
+
+
+def _whole_run(engine: WholeEngine) -> WholeRun:
+    def run(feeds: Feeds) -> tuple[UInt8Batch, Mapping[str, Float32]]:
+        engine.set_tables({spec.name: feeds[spec.name] for spec in engine.form.tables})
+        shots = {name: feeds[name][0] for name in engine.form.inputs}
+        fused, numbers = engine.fuse_pair(shots)
+        return fused[None], numbers
+
+    return run
 
 
 def _report(

@@ -26,11 +26,17 @@ PositiveRange = tuple[Positive, Positive]
 
 
 class TensorSpec(Model):
-    """One input or output: `layout` names its axes, as NHWC."""
+    """One input or output: `layout` names its axes, as NHWC.
+
+    A table of the optics has its `shape` stated and the layout "table", a number that
+    the graph gives beside its picture the layout "number"; see
+    `bifocus.optics_inputs`.
+    """
 
     name: str
     dtype: Literal["uint8", "float32", "float16", "int64", "int32"]
     layout: str
+    shape: tuple[int, ...] | None = None
 
 
 class TrainedRanges(Model):
@@ -50,12 +56,13 @@ class ParityTolerance(Model):
     """How far an engine may be from its reference.
 
     `differing` is a share of the pixel values, `max` in grey levels; `psnr_db` is a
-    floor.
+    floor. `offset_um` is stated where physics is inside the graph.
     """
 
     max: NonNegative
     differing: Annotated[float, Field(ge=0, le=1)]
     psnr_db: NonNegative
+    offset_um: NonNegative | None = None
 
 
 class ParityReport(Model):
@@ -79,6 +86,8 @@ class ParityReport(Model):
     nan
         Values that were NaN or infinite before they became bytes, where they can be
         seen.
+    offset_um
+        How far the focal offset is from the reference's, where physics is inside.
     """
 
     subject: str
@@ -89,6 +98,7 @@ class ParityReport(Model):
     differing: Annotated[float, Field(ge=0, le=1)]
     max: NonNegative
     nan: Annotated[int, Field(ge=0)]
+    offset_um: NonNegative | None = None
     tolerance: ParityTolerance
     passed: bool
 
@@ -186,6 +196,8 @@ class EngineManifest(Model):
         form = ""
         if self.kind == "onnx" and self.int8_runtime is not None:
             form = f" --runtime {self.int8_runtime}"
+        if self.physics == "inside":
+            form += " --whole"
         return (
             f"bifocus export {self.source} -o DIR --to {self.kind} "
             f"--precision {self.precision}{size}{form}"

@@ -20,10 +20,13 @@ from bifocus.config_model import Model, parse_model
 from bifocus.edge.engine_chain import Candidate, EngineChain
 from bifocus.edge.fusers import Fuser, PhysicsFuser
 from bifocus.edge.network_fuser import NetworkEngine, NetworkFuser
+from bifocus.edge.network_inputs import holds_physics
 from bifocus.edge.onnx_fuser import OnnxEngine
 from bifocus.edge.openvino_fuser import OpenvinoEngine
 from bifocus.edge.server_fuser import ServerEngine
 from bifocus.edge.tensorrt_fuser import TensorrtEngine
+from bifocus.edge.whole_fuser import WholeEngine, WholeFuser
+from bifocus.edge.whole_onnx import WholeOnnxEngine
 from bifocus.engine_manifest import SUFFIX
 from bifocus.errors import ConfigError, EngineError
 
@@ -184,6 +187,9 @@ def _listed(folder: Path) -> tuple[Path, ...]:
 
 
 def _open(opener: "_Opener", path: Path, wish: EngineWish) -> Fuser:
+    whole = _WHOLE_OPENERS.get(opener)
+    if whole is not None and holds_physics(path):
+        return WholeFuser(whole(path))
     return NetworkFuser(opener(path, wish))
 
 
@@ -211,4 +217,9 @@ _OPENERS: Mapping[str, _Opener] = {
     "openvino": _open_openvino,
     "tensorrt": _open_tensorrt,
     "server": _open_server,
+}
+# The others refuse a graph with physics inside by name.
+_WHOLE_OPENERS: Mapping[_Opener, Callable[[Path], WholeEngine]] = {
+    _open_onnxruntime: WholeOnnxEngine,
+    _open_tensorrt: partial(TensorrtEngine, is_whole=True),
 }

@@ -17,6 +17,7 @@ from bifocus.engine_manifest import (
     TensorSpec,
     check_verified,
     load_manifest,
+    manifest_path,
     read_checked,
 )
 from bifocus.errors import EngineError
@@ -26,6 +27,8 @@ from bifocus.records import UInt8Image
 # All that a pair offers, on the pixel grid of the sharper shot. minus, plus: in
 # physical order; sharper, other: sorted by Brenner gradient; physics: their fusion.
 PICTURES = ("minus", "plus", "physics", "sharper", "other")
+# What the loop must know beside the picture, where a graph holds the physics.
+NUMBERS = frozenset({"offset_um", "sd_um", "confidence", "quality", "sharper_is_plus"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,9 @@ class NetworkForm:
         Rows and columns of a graph of one size; None where it takes any.
     manifest
         None for a graph that was exported before there were manifests.
+    tables, numbers
+        Of a graph with physics inside: the tables of the optics that it takes, and
+        what it gives beside the picture; see `bifocus.edge.whole_fuser`.
     """
 
     network: str
@@ -54,6 +60,8 @@ class NetworkForm:
     halo_px: int
     size_px: tuple[int, int] | None = None
     manifest: EngineManifest | None = None
+    tables: tuple[TensorSpec, ...] = ()
+    numbers: tuple[TensorSpec, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse pictures that a pair does not have."""
@@ -72,7 +80,9 @@ class NetworkForm:
             raise EngineError(msg)
 
 
-def load_form(path: Path, *, is_trial: bool = False) -> NetworkForm:
+def load_form(
+    path: Path, *, is_trial: bool = False, is_whole: bool = False
+) -> NetworkForm:
     """Return the form of an exported file, or of a manifest itself.
 
     Parameters
@@ -81,11 +91,14 @@ def load_form(path: Path, *, is_trial: bool = False) -> NetworkForm:
         Either.
     is_trial
         Take an unverified engine: for the check that is to verify it.
+    is_whole
+        Take physics inside, and nothing else.
 
     Raises
     ------
     EngineError
-        If there is no manifest, it is damaged, or the engine is unverified.
+        If there is no manifest, it is damaged, the engine is unverified, or physics is
+        inside where it must not be.
     """
     manifest = load_manifest(path)
     if not is_trial:
@@ -96,7 +109,19 @@ def load_form(path: Path, *, is_trial: bool = False) -> NetworkForm:
             f"{manifest.export_command}"
         )
         raise EngineError(msg)
-    return read_form(manifest)
+    return _read_whole(manifest) if is_whole else read_form(manifest)
+
+
+def holds_physics(path: Path) -> bool:
+    """Return whether the file beside this manifest, or this manifest, does it all.
+
+    Raises
+    ------
+    EngineError
+        If the manifest is damaged; a file without one holds a network alone.
+    """
+    has_manifest = path.name.endswith(SUFFIX) or manifest_path(path).is_file()
+    return has_manifest and load_manifest(path).physics == "inside"
 
 
 def read_form(manifest: EngineManifest) -> NetworkForm:
@@ -107,6 +132,12 @@ def read_form(manifest: EngineManifest) -> NetworkForm:
     EngineError
         If the graph takes or gives anything but pictures of bytes.
     """
+    if manifest.physics == "inside":
+        msg = (
+            f"{manifest.main_file}: it holds the physics too, which --engine "
+            "onnxruntime (.onnx) and tensorrt (.engine) alone run"
+        )
+        raise EngineError(msg)
     for tensor in (*manifest.inputs, *manifest.outputs):
         if (tensor.dtype, tensor.layout) != ("uint8", "NHWC"):
             msg = (
@@ -126,6 +157,43 @@ def read_form(manifest: EngineManifest) -> NetworkForm:
         halo_px=manifest.halo_px,
         size_px=(height_px, width_px) if height_px and width_px else None,
         manifest=manifest,
+    )
+
+
+def _read_whole(manifest: EngineManifest) -> NetworkForm:
+    """Return the form of a whole fusion: two shots and tables in, one picture out."""
+    pictures = [spec for spec in manifest.inputs if spec.layout == "NHWC"]
+    fused = [spec for spec in manifest.outputs if spec.layout == "NHWC"]
+    tables = tuple(spec for spec in manifest.inputs if spec.layout == "table")
+    numbers = tuple(spec for spec in manifest.outputs if spec.layout == "number")
+    small = (*tables, *numbers)
+    is_right = (
+        manifest.physics == "inside"
+        and manifest.batch == 1
+        and manifest.height_px is not None
+        and manifest.width_px is not None
+        and {spec.name for spec in pictures} == {"minus", "plus"}
+        and len(fused) == 1
+        and all(spec.dtype == "uint8" for spec in (*pictures, *fused))
+        and all(spec.dtype == "float32" and spec.shape is not None for spec in small)
+        and {spec.name for spec in numbers} >= NUMBERS
+    )
+    if not is_right or manifest.height_px is None or manifest.width_px is None:
+        msg = (
+            f"{manifest.main_file}: not two shots of one size and tables in, a picture "
+            f"and {', '.join(sorted(NUMBERS))} out; mend: {manifest.export_command}"
+        )
+        raise EngineError(msg)
+    return NetworkForm(
+        network=manifest.network,
+        inputs=_names(pictures),
+        output=fused[0].name,
+        stride_px=manifest.stride_px,
+        halo_px=manifest.halo_px,
+        size_px=(manifest.height_px, manifest.width_px),
+        manifest=manifest,
+        tables=tables,
+        numbers=numbers,
     )
 
 
@@ -160,8 +228,17 @@ def check_tensors(form: NetworkForm, found: Sequence[TensorSpec], where: str) ->
     """
     names = (*form.inputs, form.output)
     expected: set[tuple[str, str, str]] = {(name, "uint8", "NHWC") for name in names}
+    expected |= {
+        (spec.name, spec.dtype, str(spec.shape))
+        for spec in (*form.tables, *form.numbers)
+    }
     seen: set[tuple[str, str, str]] = {
-        (tensor.name, tensor.dtype, tensor.layout) for tensor in found
+        (
+            tensor.name,
+            tensor.dtype,
+            str(tensor.shape) if tensor.shape is not None else tensor.layout,
+        )
+        for tensor in found
     }
     if seen == expected:
         return
@@ -169,7 +246,7 @@ def check_tensors(form: NetworkForm, found: Sequence[TensorSpec], where: str) ->
     what = "has" if seen - expected else "lacks"
     msg = (
         f"{where}: it {what} {odd[0][0]} ({odd[0][1]} {odd[0][2]}); {form.network} has "
-        f"{', '.join(sorted(name for name, *_ in expected))} (uint8 NHWC){mend(form)}"
+        f"{', '.join(sorted(f'{n} ({t} {x})' for n, t, x in expected))}{mend(form)}"
     )
     raise EngineError(msg)
 

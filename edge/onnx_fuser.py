@@ -50,26 +50,11 @@ class OnnxEngine:
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        runtime = _import_runtime(path)
         content, form = _read(path)
-        threads = threads or count_threads()
-        options = runtime.SessionOptions()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session: Any = runtime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises its own, unexported kinds
-            msg = f"{path}: ONNX Runtime cannot load it: {error}{mend(form)}"
-            raise EngineError(msg) from error
-        self.is_float, self.form = self._check(path, form)
-        self.name = (
-            f"onnxruntime {runtime.__version__}, CPU, {threads} "
-            f"thread{'s' if threads > 1 else ''}"
+        self._session, self.name = open_session(
+            path, content, form, threads or count_threads()
         )
+        self.is_float, self.form = self._check(path, form)
         self._bound: _BoundWindow | None = None
 
     def stream(
@@ -119,15 +104,7 @@ class OnnxEngine:
                 )
                 raise EngineError(msg)
             return True, _older_form(path, metadata, names, outputs[0].name)
-        found = [
-            TensorSpec(
-                name=node.name,
-                dtype=_DTYPES.get(node.type, "float16"),
-                layout="NHWC" if node.shape[-1] == 3 else "NCHW",
-            )
-            for node in (*inputs, *outputs)
-        ]
-        check_tensors(form, found, str(path))
+        check_tensors(form, session_tensors(self._session), str(path))
         return False, form
 
 
@@ -183,6 +160,51 @@ class _BoundWindow:
         output *= np.float32(255)
         pixels: UInt8Image = np.rint(output).astype(np.uint8).transpose(1, 2, 0)
         return pixels
+
+
+def open_session(
+    path: Path, content: bytes, form: NetworkForm | None, threads: int
+) -> tuple[Any, str]:
+    """Return ONNX Runtime's session on the CPU, and its name for the report.
+
+    Raises
+    ------
+    EngineError
+        If onnxruntime is not installed, or refuses the graph.
+    """
+    runtime = _import_runtime(path)
+    options = runtime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime raises its own, unexported kinds
+        msg = f"{path}: ONNX Runtime cannot load it: {error}{mend(form)}"
+        raise EngineError(msg) from error
+    plural = "s" if threads > 1 else ""
+    return session, f"onnxruntime {runtime.__version__}, CPU, {threads} thread{plural}"
+
+
+def session_tensors(session: Any) -> list[TensorSpec]:
+    """Return what a session takes and gives; a shape where it is no picture."""
+    found = []
+    for node in (*session.get_inputs(), *session.get_outputs()):
+        shape = tuple(node.shape)
+        is_picture = len(shape) == 4 and node.type == "tensor(uint8)"
+        is_fixed = all(isinstance(side, int) for side in shape)
+        found.append(
+            TensorSpec(
+                name=node.name,
+                dtype=_DTYPES.get(node.type, "float16"),
+                layout="NHWC" if shape and shape[-1] == 3 else "NCHW",
+                shape=None if is_picture or not is_fixed else shape,
+            )
+        )
+    return found
 
 
 def _import_runtime(path: Path) -> Any:

@@ -27,12 +27,14 @@ from bifocus.edge.tensorrt_slots import SlotRing
 from bifocus.engine_key import check_built_here
 from bifocus.engine_manifest import TensorSpec
 from bifocus.errors import EngineError, EngineLostError
+from bifocus.optics_inputs import Float32
 from bifocus.records import UInt8Image
 from bifocus.tensorrt_api import ICudaEngine, TensorRT
 from bifocus.tensorrt_module import Flavour, load_tensorrt
 
 _T = TypeVar("_T")
 _MOST_MESSAGES = 5
+_FIRST = 0  # the slot that a stream fills first
 _WARNING = 2  # ILogger.Severity: internal error 0, error 1, warning 2
 
 
@@ -53,6 +55,9 @@ class TensorrtEngine:
         Records CUDA graphs.
     is_trial
         Take an unverified engine: for the check that is to verify it.
+    is_whole
+        Take an engine with physics inside; it is then a
+        `bifocus.edge.whole_fuser.WholeEngine`, otherwise a `NetworkEngine`.
 
     Raises
     ------
@@ -70,8 +75,9 @@ class TensorrtEngine:
         open_memory: Callable[[], DeviceMemory] = open_device_memory,
         record: Recorder = record_graph,
         is_trial: bool = False,
+        is_whole: bool = False,
     ) -> None:
-        self.form = load_form(path, is_trial=is_trial)
+        self.form = load_form(path, is_trial=is_trial, is_whole=is_whole)
         manifest = self.form.manifest
         if manifest is None or self.form.size_px is None or manifest.batch != 1:
             msg = f"{path}: it has no fixed size, or a batch other than 1"
@@ -130,6 +136,19 @@ class TensorrtEngine:
             # Whoever stopped asking left work behind: a slot in flight is not free.
             while busy and self._dead is None:
                 self._finish(busy.popleft())
+
+    def set_tables(self, tables: Mapping[str, Float32]) -> None:
+        """Take over the tables; see `bifocus.edge.whole_fuser.WholeEngine`."""
+        gpu = self._usable()
+        self._ask(lambda: gpu.ring.set_tables(tables))
+
+    def fuse_pair(
+        self, shots: Mapping[str, UInt8Image]
+    ) -> tuple[UInt8Image, dict[str, Float32]]:
+        """Return picture and numbers; see `bifocus.edge.whole_fuser.WholeEngine`."""
+        gpu = self._usable()
+        (fused,) = self.stream([shots])
+        return fused.copy(), gpu.ring.numbers(_FIRST)
 
     def close(self) -> None:
         """Free everything in the thread that made it, and end that thread."""
@@ -237,23 +256,33 @@ def _deserialize(
 
 def _check_engine(trt: TensorRT, engine: ICudaEngine, form: NetworkForm) -> None:
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    found = [
-        TensorSpec(
-            name=name,
-            dtype=_dtype(trt, engine.get_tensor_dtype(name)),
-            layout="NHWC" if engine.get_tensor_shape(name)[-1] == 3 else "NCHW",
-        )
-        for name in names
-    ]
+    found = [_spec(trt, engine, name) for name in names]
     check_tensors(form, found, f"{form.network}, the engine")
     outputs = [
         name
         for name in names
         if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
     ]
-    if outputs != [form.output]:
-        msg = f"{form.network}: the engine gives {outputs}, expected {form.output}"
+    expected = {form.output, *(spec.name for spec in form.numbers)}
+    if set(outputs) != expected:
+        msg = (
+            f"{form.network}: the engine gives {', '.join(outputs)}, expected "
+            f"{', '.join(sorted(expected))}"
+        )
         raise EngineError(msg + mend(form))
+
+
+def _spec(trt: TensorRT, engine: ICudaEngine, name: str) -> TensorSpec:
+    """Return a tensor as the manifest names it; a shape where it is no picture."""
+    shape = tuple(engine.get_tensor_shape(name))
+    dtype = _dtype(trt, engine.get_tensor_dtype(name))
+    is_picture = dtype == "uint8" and len(shape) == 4
+    return TensorSpec(
+        name=name,
+        dtype=dtype,
+        layout="NHWC" if shape and shape[-1] == 3 else "NCHW",
+        shape=None if is_picture else shape,
+    )
 
 
 def _dtype(trt: TensorRT, dtype: object) -> Any:

@@ -1,9 +1,10 @@
 """The ring of slots between callers and a TensorRT engine: upload, compute, download.
 
 Each slot has page-locked arrays for its inputs and its output, and a CUDA graph of its
-own. Three streams with events between them, so that one slot's copies run beside the
-other's computing. Where GPU and CPU share their memory, as on a Jetson, the GPU works
-in the page-locked arrays themselves and nothing is copied.
+own; tables of the optics lie on the GPU once, for all slots. Three streams with events
+between them, so that one slot's copies run beside the other's computing. Where GPU and
+CPU share their memory, as on a Jetson, the GPU works in the page-locked arrays
+themselves and nothing is copied.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,10 @@ from typing import Protocol, TypeVar
 from bifocus.edge.cuda_graph import Graph, Recorder
 from bifocus.edge.device_memory import DeviceBlock, DeviceMemory, Event, PinnedArray
 from bifocus.edge.network_inputs import NetworkForm
+from bifocus.edge.small_tensors import SmallTensor
+from bifocus.engine_manifest import TensorSpec
 from bifocus.errors import EngineError, EngineLostError
+from bifocus.optics_inputs import Float32
 from bifocus.records import UInt8Image
 from bifocus.tensorrt_api import IExecutionContext
 
@@ -61,6 +65,9 @@ class SlotRing:
             self._upload, self._compute, self._download = (
                 self._take(memory.stream) for _ in range(3)
             )
+            self._tables = [self._small(spec, start=1.0) for spec in form.tables]
+            self._tables_there = self._take(memory.event)
+            self._upload_tables()
             self._slots = [
                 self._make_slot((1, *form.size_px, 3)) for _ in range(_N_SLOTS)
             ]
@@ -84,6 +91,17 @@ class SlotRing:
         for name, pinned in self._slots[number].inputs.items():
             pinned.array[0] = window[name]
 
+    def set_tables(self, tables: Mapping[str, Float32]) -> None:
+        """Bring the optics to the GPU, in its own thread, with no slot in flight."""
+        for table in self._tables:
+            table.array[...] = tables[table.name]
+        self._upload_tables()
+
+    def numbers(self, number: int) -> dict[str, Float32]:
+        """Return what the slot gave beside its picture, after `wait`."""
+        small = self._slots[number].numbers
+        return {tensor.name: tensor.array.copy() for tensor in small}
+
     def result(self, number: int) -> UInt8Image:
         """Return the slot's output, (rows, columns, 3), after `wait`."""
         pixels: UInt8Image = self._slots[number].output.array[0]
@@ -106,6 +124,8 @@ class SlotRing:
             self._compute.record(slot.computed)
             self._download.wait_for(slot.computed)
             self._memory.copy(slot.output, slot.output_block, self._download)
+            for tensor in slot.numbers:
+                tensor.download(self._download)
             last = self._download
         last.record(slot.done)
 
@@ -123,6 +143,19 @@ class SlotRing:
         thing = make()
         self._taken.append(thing)
         return thing
+
+    def _small(self, spec: TensorSpec, *, start: float) -> SmallTensor:
+        return SmallTensor(
+            spec, self._memory, self._take, is_mapped=self._is_mapped, start=start
+        )
+
+    def _upload_tables(self) -> None:
+        if not self._tables:
+            return
+        for table in self._tables:
+            table.upload(self._upload)
+        self._upload.record(self._tables_there)
+        self._tables_there.synchronize()
 
     def _make_slot(self, shape: tuple[int, ...]) -> "_Slot":
         memory, form, mapped = self._memory, self._form, self._is_mapped
@@ -143,7 +176,10 @@ class SlotRing:
             }
             output_block = self._take(lambda: memory.device(n_bytes))
         uploaded, computed, done = (self._take(memory.event) for _ in range(3))
-        return _Slot(inputs, output, blocks, output_block, uploaded, computed, done)
+        numbers = [self._small(spec, start=0.0) for spec in form.numbers]
+        return _Slot(
+            inputs, output, blocks, output_block, numbers, uploaded, computed, done
+        )
 
     def _warm_up(self, slot: "_Slot", record: Recorder) -> None:
         """Run once, since the first run loads kernels, and record the second."""
@@ -160,7 +196,9 @@ class SlotRing:
         if context is None:
             msg = f"{self._form.network}: the slots are freed"
             raise EngineError(msg)
-        for name, address in slot.addresses(self._form.output).items():
+        addresses = slot.addresses(self._form.output)
+        addresses |= {table.name: table.address for table in self._tables}
+        for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
                 msg = f"{self._form.network}: TensorRT takes no address for '{name}'"
                 raise EngineLostError(msg)
@@ -181,6 +219,7 @@ class _Slot:
         output: PinnedArray,
         input_blocks: dict[str, DeviceBlock],
         output_block: DeviceBlock | None,
+        numbers: list[SmallTensor],
         uploaded: Event,
         computed: Event,
         done: Event,
@@ -189,6 +228,7 @@ class _Slot:
         self.output = output
         self.input_blocks = input_blocks
         self.output_block = output_block
+        self.numbers = numbers
         self.uploaded = uploaded
         self.computed = computed
         self.done = done
@@ -206,4 +246,5 @@ class _Slot:
         }
         block = self.output_block
         found[output_name] = block.address if block else self.output.device_address
+        found |= {tensor.name: tensor.address for tensor in self.numbers}
         return found

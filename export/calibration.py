@@ -12,6 +12,7 @@ import numpy as np
 from bifocus.errors import ConfigError
 from bifocus.export.parity import Pictures
 from bifocus.hal.procedural_tissue import make_procedural_tissue
+from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.evaluation_set import CONDITIONS, SimulatedPairs, Texture
 from bifocus.model.network_method import pictures_of
 from bifocus.model.patch_store import StoreRequest, render_patch
@@ -74,24 +75,30 @@ def simulated_pairs(
 
     The tissue is of another kind than the evaluation's, and the seeds are others.
     """
-    conditions = sorted(CONDITIONS)
     pictures: list[Pictures] = []
     for number in range(count):
-        light = make_procedural_tissue(_TEXTURE_PX, _TEXTURE_PX, 100 * seed + number)
-        texture = Texture(
-            pixels=np.rint(255 * light).astype(np.uint8), slide_id="procedural"
-        )
-        condition = conditions[number % len(conditions)]
-        (pair,) = SimulatedPairs(
-            name=condition,
-            optics=CONDITIONS[condition],
-            textures=[texture],
-            offsets_um=(_OFFSETS_UM[number % len(_OFFSETS_UM)],),
-            seed=1000 * seed + number,
-        )
+        pair = simulated_pair(number, seed=seed)
         shots = dict(zip(inputs, pictures_of(pair, inputs), strict=True))
         pictures.append(_batched(shots, inputs))
     return pictures
+
+
+def simulated_pair(number: int, *, seed: int) -> EvaluationPair:
+    """Return one pair of `simulated_pairs` with its optics; `number` counts from 0."""
+    light = make_procedural_tissue(_TEXTURE_PX, _TEXTURE_PX, 100 * seed + number)
+    texture = Texture(
+        pixels=np.rint(255 * light).astype(np.uint8), slide_id="procedural"
+    )
+    conditions = sorted(CONDITIONS)
+    condition = conditions[number % len(conditions)]
+    (pair,) = SimulatedPairs(
+        name=condition,
+        optics=CONDITIONS[condition],
+        textures=[texture],
+        offsets_um=(_OFFSETS_UM[number % len(_OFFSETS_UM)],),
+        seed=1000 * seed + number,
+    )
+    return pair
 
 
 def _middle(picture: UInt8Image) -> UInt8Image:

@@ -151,13 +151,19 @@ def export_model(request: ExportRequest) -> Exported:
             opset=request.opset,
             calibration=request.calibration,
         ),
-        facts=_facts(loaded),
+        facts=graph_facts(loaded),
     )
     artefact = _artefact(request, loaded, graph, runtime)
     reports = _pass_gate(artefact, graph, sets, request.precision, halo_px(network))
     pair_name = f"{artefact.name}.test.npz"
     artefact.files[pair_name] = pack_test_pair(sets)
-    manifest = _manifest(request, loaded, graph, artefact, reports, pair_name)
+    hashes = {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in artefact.files.items()
+    }
+    manifest = describe_network(request, loaded, graph, hashes, pair_name).model_copy(
+        update={"parity": reports, "never_run_on": artefact.never_run_on}
+    )
     _write(request.folder, artefact, manifest)
     return Exported(
         path=artefact.manifest, manifest=manifest, calibration=graph.calibration
@@ -195,7 +201,7 @@ def _artefact(
         _pictures(loaded.network.inputs),
         _pictures((OUTPUT_NAME,)),
         size_px=request.size_px,
-        facts=_facts(loaded),
+        facts=graph_facts(loaded),
     )
     return _Artefact(
         name=name,
@@ -239,21 +245,28 @@ def _pass_gate(
     return reports
 
 
-def _manifest(
+def describe_network(
     request: ExportRequest,
     loaded: LoadedNetwork,
     graph: MadeGraph,
-    artefact: _Artefact,
-    reports: tuple[ParityReport, ...],
+    hashes: dict[str, str],
     pair_name: str,
 ) -> EngineManifest:
+    """Return the manifest of a graph that has passed its gate, without the reports.
+
+    Parameters
+    ----------
+    request, loaded, graph
+        What was asked for, of what, and what came out.
+    hashes
+        SHA-256 by name of all files, the graph's first.
+    pair_name
+        The test pair among them.
+    """
     network = loaded.network
     rows, columns = request.size_px or (None, None)
     return EngineManifest(
-        files={
-            name: hashlib.sha256(content).hexdigest()
-            for name, content in artefact.files.items()
-        },
+        files=hashes,
         network=loaded.name,
         config=json.dumps(asdict(network.config), sort_keys=True),
         kind=request.kind,
@@ -274,10 +287,9 @@ def _manifest(
         bifocus_version=__version__,
         opset=graph.opset,
         test_pair=pair_name,
-        parity=reports,
+        parity=(),
         verified=True,
         audit=graph.audit,
-        never_run_on=artefact.never_run_on,
     )
 
 
@@ -306,7 +318,7 @@ def _file_name(request: ExportRequest, runtime: Runtime) -> str:
     return ("-" if request.kind == "triton" else ".").join(parts)
 
 
-def _facts(loaded: LoadedNetwork) -> dict[str, str]:
+def graph_facts(loaded: LoadedNetwork) -> dict[str, str]:
     """Return what the graph says of itself, for readers without the manifest."""
     network = loaded.network
     return {

@@ -94,6 +94,12 @@ def audit_graph(
             "it was not written"
         )
         raise EngineError(msg)
+    return count_convolutions(model)
+
+
+def count_convolutions(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the convolutions by the type of their weights; see `audit_graph`."""
+    found = Counter(_weight_types(model))
     return {f"Conv {kind}": count for kind, count in sorted(found.items())}
 
 

@@ -14,6 +14,8 @@ from scipy.ndimage import gaussian_filter
 
 from bifocus.errors import EngineError
 from bifocus.export.parity import Engine, Pictures, PictureSet, UInt8Batch
+from bifocus.focal_offset import PairOptics
+from bifocus.records import UInt8Image
 
 DEFAULT_SIZE_PX = (156, 206)  # no multiple of any stride: padding is tried as well
 TISSUE, NOISE = "test pair", "random pictures"
@@ -47,6 +49,14 @@ def make_test_pair(
             (NOISE, _noise_pictures(inputs, size_px)),
         )
     ]
+
+
+def simulated_shots() -> tuple[dict[str, UInt8Image], PairOptics]:
+    """Return the shots of the test pair, "minus" and "plus", and their optics."""
+    from bifocus.export.calibration import simulated_pair
+
+    pair = simulated_pair(0, seed=_SEED)
+    return {"minus": pair.minus, "plus": pair.plus}, pair.optics
 
 
 def pack_test_pair(sets: list[PictureSet]) -> bytes:

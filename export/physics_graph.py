@@ -7,8 +7,6 @@ float32: powers of single rings reach below what half precision can hold.
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +15,7 @@ from bifocus.export.moved_shot import move
 from bifocus.export.offset_graph import OffsetGraph
 from bifocus.export.shift_graph import ShiftGraph
 from bifocus.export.wiener_graph import WienerGraph
-from bifocus.focal_offset import PairOptics, offset_grid_um, transfer_tables
 from bifocus.pair_spectra import BlockLayout, layout_for
-from bifocus.physics_fusion import focus_table
-
-Float32 = npt.NDArray[np.float32]
 
 
 class Fused(NamedTuple):
@@ -80,7 +74,7 @@ class PhysicsGraph(nn.Module):
         in_focus: Tensor,
         scale_um: Tensor,
     ) -> Fused:
-        """Fuse one pair; see `transfer_inputs` for the last three.
+        """Fuse one pair; see `bifocus.optics_inputs` for the last three.
 
         Parameters
         ----------
@@ -146,18 +140,3 @@ def _gain_of_light(means: Tensor, plus_is_sharper: Tensor) -> Tensor:
 def _brenner(green: Tensor) -> Tensor:
     difference = green[:, 2:] - green[:, :-2]
     return (difference * difference).mean()
-
-
-def transfer_inputs(optics: PairOptics, block_px: int) -> dict[str, Float32]:
-    """Return what the graph must know of the optics, by input name.
-
-    ``transfer``: h- and h+ over colour, shot, offset and ring; ``in_focus``: h(0) over
-    colour and ring; ``scale_um``: step of the offsets, dD, and the unit of defocus.
-    """
-    grid_um = offset_grid_um(optics)
-    scale_um = [grid_um[1] - grid_um[0], optics.half_spacing_um, optics.focus_unit_um]
-    return {
-        "transfer": transfer_tables(optics, block_px),
-        "in_focus": focus_table(optics, block_px),
-        "scale_um": np.array(scale_um, dtype=np.float32),
-    }

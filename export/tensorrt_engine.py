@@ -203,6 +203,7 @@ def _choose(flavour: Flavour | None) -> tuple[TensorRT, Flavour]:
 def _claim(source: EngineManifest) -> Claim:
     tensors = (*source.inputs, *source.outputs)
     # Where 8 bits would cost too much, an int8 network stays wider, by its own audit.
+    # Physics inside a graph has products, and no convolution.
     wide = sum(count for kind, count in source.audit.items() if kind != _INT8)
     return Claim(
         precision=source.precision,

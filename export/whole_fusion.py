@@ -50,7 +50,7 @@ def build_physics_parts(
     -------
     ModelProto
         Inputs `SHOTS` (uint8, (1, rows, columns, 3)) and `OPTICS`
-        (`physics_graph.transfer_inputs`), outputs those of `physics_graph.Fused`.
+        (`bifocus.optics_inputs`), outputs those of `physics_graph.Fused`.
     """
     if min(shape) < MIN_SIDE_PX:
         msg = f"shots of {shape[1]}x{shape[0]} px: sides must be >= {MIN_SIDE_PX} px"

@@ -9,6 +9,7 @@ import numpy as np
 from bifocus.cuda_device import CudaDevice
 from tests.edge.network_files import INPUTS, make_graph, run_whole, write_network
 from tests.edge.simulated_gpu import SimulatedCudaError, SimulatedGpu
+from tests.edge.whole_files import make_whole_graph
 from tests.export.tensorrt_double import FakeTensorRT, Recorded
 
 SIZE_PX = (64, 48)  # rows, columns
@@ -107,3 +108,63 @@ def write_engine(folder: Path, trt: SimulatedTensorRT, **changes: Any) -> Path:
         "built_from_sha256": "1" * 64,
     }
     return write_network(folder, "tiny.engine", **{**values, **changes})
+
+
+class WholeTensorRT(SimulatedTensorRT):
+    """Its engines are the whole fusion of `tests.edge.whole_files`."""
+
+    def engine(self) -> Recorded:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(
+            make_whole_graph(), providers=["CPUExecutionProvider"]
+        )
+        inputs = {node.name: tuple(node.shape) for node in session.get_inputs()}
+        outputs = {node.name: tuple(node.shape) for node in session.get_outputs()}
+        shapes = {**inputs, **outputs}
+        names, modes, kinds = [*shapes], self.TensorIOMode, self.DataType
+        return self.object(
+            "ICudaEngine",
+            num_io_tensors=len(names),
+            get_tensor_name=names.__getitem__,
+            get_tensor_dtype=lambda name: (
+                kinds.UINT8 if name in ("minus", "plus", "fused") else kinds.FLOAT
+            ),
+            get_tensor_shape=shapes.__getitem__,
+            get_tensor_mode=lambda name: (
+                modes.INPUT if name in inputs else modes.OUTPUT
+            ),
+            create_execution_context=lambda: self._whole(session, inputs, [*outputs]),
+        )
+
+    def _whole(
+        self, session: Any, inputs: dict[str, Any], outputs: list[str]
+    ) -> Recorded:
+        addresses: dict[str, int] = {}
+
+        def compute(memory: list[Any]) -> list[Any]:
+            feeds = {
+                name: (part if name in ("minus", "plus") else part.view(np.float32))
+                .reshape(shape)
+                .copy()
+                for (name, shape), part in zip(inputs.items(), memory, strict=True)
+            }
+            found = session.run(outputs, feeds)
+            return [np.atleast_1d(part).reshape(-1).view(np.uint8) for part in found]
+
+        def execute(handle: int) -> bool:
+            reads = [addresses[name] for name in inputs]
+            writes = [addresses[name] for name in outputs]
+            self.gpu.launch(handle, reads, writes, compute)
+            return True
+
+        def set_address(name: str, memory: int) -> bool:
+            self.gpu.find(memory)
+            addresses[name] = memory
+            return True
+
+        return self.object(
+            "IExecutionContext",
+            set_tensor_address=set_address,
+            execute_async_v3=execute,
+        )

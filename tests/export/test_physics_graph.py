@@ -15,7 +15,6 @@ from scipy.ndimage import fourier_shift
 from bifocus.errors import ConfigError, EngineError
 from bifocus.export.block_transform import BlockTransform
 from bifocus.export.moved_shot import move
-from bifocus.export.physics_graph import transfer_inputs
 from bifocus.export.shift_graph import ShiftGraph
 from bifocus.export.tensorrt_audit import Claim
 from bifocus.export.tensorrt_build import build_engine
@@ -27,6 +26,7 @@ from bifocus.export.whole_fusion import (
     finish_physics,
 )
 from bifocus.focal_offset import PairOptics
+from bifocus.optics_inputs import transfer_inputs
 from bifocus.pair_spectra import SMALL_BLOCKS, compute_spectra, fill_statistics
 from bifocus.physics_fusion import fuse_measured, measure_pair
 from bifocus.tensorrt_module import load_tensorrt

@@ -1,0 +1,229 @@
+"""`bifocus export --whole`: the loop's pixels from one file, or no file."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="exports start from a checkpoint")
+pytest.importorskip("onnxruntime", reason="the gate runs in it")
+
+from bifocus.edge.engine_choice import choose_fuser
+from bifocus.edge.network_inputs import load_form, pair_pictures
+from bifocus.engine_job import check_engine
+from bifocus.engine_manifest import load_manifest, manifest_path, write_manifest
+from bifocus.errors import EngineError
+from bifocus.export import tensorrt_engine
+from bifocus.export.parity_pictures import simulated_shots
+from bifocus.export.runtimes import torch_engine
+from bifocus.export.tensorrt_build import build_engine
+from bifocus.export.tensorrt_process import BuildRequest
+from bifocus.export.whole_pair import (
+    WholeSet,
+    measure_whole,
+    onnx_whole_run,
+    pack_whole_pair,
+    require_whole_parity,
+    unpack_whole_pair,
+)
+from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
+from bifocus.optics_inputs import transfer_inputs
+from bifocus.pair_spectra import SMALL_BLOCKS
+from bifocus.physics_fusion import fuse_measured, measure_pair
+from bifocus.tensorrt_module import load_tensorrt
+from tests.cli.commands import run_cli
+from tests.edge.whole_files import make_whole_graph, whole_pair, write_whole
+from tests.export.small_networks import NARROW, awake_network, silence_torch
+from tests.imaging import psnr_db
+
+SIZE = ("--tile", 96, 128)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    silence_torch()
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    network = awake_network("base")
+    save_checkpoint(path, network, name="base", config=NARROW["base"], training={})
+    return path
+
+
+@pytest.mark.slow
+def test_one_file_gives_the_loops_tile_and_becomes_an_engine(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--whole", *SIZE, "--precision", "fp16", "--json")
+    outcome = run_cli("export", checkpoint, "-o", tmp_path, *options)
+    assert outcome.code == 0, outcome.err
+    document = outcome.document
+    assert document["parity"]["psnr_db"] > 60
+    assert document["parity"]["offset_um"] < 0.01
+    assert document["audit"] == {"Conv float16": 10}
+    assert document["never_run_on"] == ["any GPU"]
+    path = Path(document["files"][0])
+    manifest = load_manifest(path)
+    assert manifest.physics == "inside"
+    assert [(one.name, one.dtype, one.shape) for one in manifest.inputs] == [
+        ("minus", "uint8", None),
+        ("plus", "uint8", None),
+        ("transfer", "float32", (3, 2, 161, 64)),
+        ("in_focus", "float32", (3, 64)),
+        ("scale_um", "float32", (3,)),
+    ]
+    assert manifest.export_command.endswith("--tile 96 128 --whole")
+    shots, optics = simulated_shots()
+    minus, plus = (np.ascontiguousarray(shots[n][:96, -128:]) for n in shots)
+    measured = measure_pair(minus, plus, optics)
+    physics = fuse_measured(measured)
+    network = load_checkpoint(checkpoint).network
+    pictures = pair_pictures(measured, physics.pixels, network.inputs)
+    given = {name: picture[None] for name, picture in pictures.items()}
+    fuser = choose_fuser(str(path))
+    tile = fuser.fuse(measured)
+    fuser.close()
+    assert psnr_db(tile.pixels, torch_engine(network)(given)[0], margin_px=1) > 60
+    assert tile.offset.offset_um == pytest.approx(physics.offset.offset_um, abs=0.01)
+    assert tile.quality == pytest.approx(physics.quality, abs=0.005)
+    assert tile.sharper_is_plus == physics.sharper_is_plus
+    build_in_tensorrt(path, tmp_path / "engines", monkeypatch)
+
+
+def build_in_tensorrt(path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(
+        "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
+    )
+
+    def build(request: BuildRequest, **_: Any) -> Any:
+        # In this process: what a child adds is tried in tests/export.
+        trt = load_tensorrt(request.flavour)
+        return build_engine(trt, request.graph, request.options)
+
+    monkeypatch.setattr(tensorrt_engine, "build_in_child", build)
+    made = tensorrt_engine.export_engine(
+        path, out, height_px=96, width_px=128, flavour="tensorrt_rtx"
+    )
+    assert made.manifest.audit == {"CONVOLUTION float16": 10}
+    assert (made.manifest.physics, made.manifest.verified) == ("inside", False)
+    assert len(made.manifest.inputs) == 5
+    assert made.manifest.export_command.endswith(
+        ".onnx -o DIR --to tensorrt --precision fp16 --tile 96 128 --whole"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "--whole needs --tile H W"),
+        ((*SIZE, "--to", "openvino"), "--to onnx or tensorrt"),
+        ((*SIZE, "--precision", "int8"), "--precision fp32 or fp16"),
+    ],
+)
+def test_what_cannot_be_is_a_usage_error(
+    checkpoint: Path, tmp_path: Path, options: tuple[object, ...], words: str
+) -> None:
+    outcome = run_cli("export", checkpoint, "-o", tmp_path, "--whole", *options)
+    assert outcome.code == 2
+    assert words in " ".join(outcome.err.split())
+    assert not list(tmp_path.iterdir())
+
+
+def tiny_set() -> WholeSet:
+    measured = whole_pair()
+    shots = {"minus": measured.minus[None], "plus": measured.plus[None]}
+    tables = transfer_inputs(measured.optics, SMALL_BLOCKS.block_px)
+    fused, numbers = onnx_whole_run(make_whole_graph())({**shots, **tables})
+    return WholeSet(
+        name="test pair",
+        shots=shots,
+        tables=tables,
+        fused=fused,
+        offset_um=float(numbers["offset_um"]),
+    )
+
+
+@pytest.mark.parametrize("fault", ["swapped", "offset", "nan", "no tables"])
+def test_the_gate_sees_each_fault(fault: str) -> None:
+    right = onnx_whole_run(make_whole_graph())
+
+    def run(feeds: Any) -> Any:
+        given = dict(feeds)
+        if fault == "swapped":
+            given |= {"minus": feeds["plus"], "plus": feeds["minus"]}
+        if fault == "no tables":
+            given["transfer"] = np.ones_like(feeds["transfer"])
+        fused, numbers = right(given)
+        if fault == "offset":
+            numbers = {**numbers, "offset_um": numbers["offset_um"] + 0.011}
+        if fault == "nan":
+            numbers = {**numbers, "sd_um": np.full((), np.nan, np.float32)}
+        return fused, numbers
+
+    words = {"subject": "it", "against": "the graph", "device": "CPU"}
+    assert measure_whole(right, tiny_set(), **words).passed
+    report = measure_whole(run, tiny_set(), **words)
+    assert not report.passed
+    with pytest.raises(EngineError, match="it differs from the graph"):
+        require_whole_parity([report], "tiny")
+
+
+def test_the_pair_travels_whole() -> None:
+    sent = tiny_set()
+    (came,) = unpack_whole_pair(pack_whole_pair([sent]), "pair")
+    assert (came.name, came.offset_um) == (sent.name, sent.offset_um)
+    for name, value in sent.feeds.items():
+        np.testing.assert_array_equal(came.feeds[name], value)
+    with pytest.raises(EngineError, match="not a whole test pair"):
+        unpack_whole_pair(pack_whole_pair([sent])[:-200], "pair")
+
+
+class Device:
+    """A whole engine that is the graph itself, its shots swapped if told so."""
+
+    name = "tensorrt 10.3.0, NVIDIA Orin"
+
+    def __init__(self, path: Path, is_swapped: bool) -> None:
+        self.form: Any = None
+        self._run = onnx_whole_run(make_whole_graph())
+        self._swapped, self._path = is_swapped, path
+        self._tables: dict[str, Any] = {}
+
+    def set_tables(self, tables: Any) -> None:
+        self._tables = dict(tables)
+
+    def fuse_pair(self, shots: Any) -> Any:
+        names = ("plus", "minus") if self._swapped else ("minus", "plus")
+        pair = dict(
+            zip(("minus", "plus"), (shots[n][None] for n in names), strict=True)
+        )
+        fused, numbers = self._run({**pair, **self._tables})
+        return fused[0], numbers
+
+    def close(self) -> None:
+        self._tables = {}
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_an_engine_is_verified_beside_its_graph(
+    tmp_path: Path, is_swapped: bool
+) -> None:
+    pair = pack_whole_pair([tiny_set()])
+    (tmp_path / "pair.npz").write_bytes(pair)
+    graph = write_whole(tmp_path)
+    plan = write_whole(tmp_path, "tiny.engine", kind="tensorrt", content=b"plan")
+    for path in (graph, plan):
+        found = load_manifest(path)
+        files = {**found.files, "pair.npz": hashlib.sha256(pair).hexdigest()}
+        update = {"files": files, "test_pair": "pair.npz", "verified": path == graph}
+        write_manifest(found.model_copy(update=update), manifest_path(path))
+
+    def open_trial(path: Path) -> Any:
+        device = Device(path, is_swapped)
+        device.form = load_form(path, is_trial=True, is_whole=True)
+        return device
+
+    manifest = check_engine(graph, plan, open_trial)
+    assert manifest.verified != is_swapped
+    assert load_manifest(plan) == manifest
+    assert manifest.parity[0].device == Device.name
