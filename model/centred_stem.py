@@ -1,10 +1,11 @@
 """A stem that learns on centred images, and is saved as the convolution it equals.
 
 Shots and physics image are bright and nearly alike. On them as they are, the first
-thousand steps drive all channels one way, and most ReLUs of the coarse levels close for
-good: 90 % of those of `base`, all of those of `fast`, were dead so. While it trains,
-the stem therefore works on the base image about grey and on the others' differences to
-it. Both are linear in the images, so that a plain convolution takes its place after.
+thousand steps drive all channels one way, and most ReLUs of the coarsest level close
+for good: 90 % of the channels of `base`, all of those of `fast`, were dead so. In
+training the stem therefore works on the base image about grey and on the others'
+differences to it. Both are linear in the images, so that a plain convolution takes its
+place after.
 """
 
 import torch
