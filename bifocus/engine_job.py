@@ -42,7 +42,6 @@ from bifocus.export.whole_pair import (
     fused_again,
     measure_whole,
     onnx_whole_run,
-    require_whole_parity,
     unpack_whole_pair,
 )
 from bifocus.tensorrt_module import Flavour
@@ -111,10 +110,7 @@ def prepare_engine(
     if made.manifest.verified or not _has_gpu():
         return made
     manifest = check_engine(graph, made.path, open_trial)
-    if manifest.physics == "inside":
-        require_whole_parity(manifest.parity, made.path.name)
-    else:
-        require_parity(manifest.parity, made.path.name)
+    require_parity(manifest.parity, made.path.name)
     return EngineExport(
         path=made.path,
         manifest=manifest,

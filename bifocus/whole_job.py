@@ -30,7 +30,7 @@ from bifocus.export.export_model import (
     graph_facts,
 )
 from bifocus.export.graph_audit import count_convolutions
-from bifocus.export.parity import Engine
+from bifocus.export.parity import Engine, require_parity
 from bifocus.export.parity_pictures import TISSUE, fit_pictures, simulated_shots
 from bifocus.export.pixel_graph import describe_graph
 from bifocus.export.runtimes import ONNXRUNTIME_NAME, TORCH_NAME, torch_engine
@@ -46,7 +46,6 @@ from bifocus.export.whole_pair import (
     measure_whole,
     onnx_whole_run,
     pack_whole_pair,
-    require_whole_parity,
 )
 from bifocus.focal_offset import PairOptics
 from bifocus.model.checkpoint import LoadedNetwork, load_checkpoint
@@ -129,7 +128,7 @@ def export_whole(request: WholeRequest) -> Exported:
         )
         for one in sets
     )
-    require_whole_parity(reports, name)
+    require_parity(reports, name)
     pair = f"{name.removesuffix('.onnx')}.test.npz"
     files = {name: content, pair: pack_whole_pair(sets)}
     manifest = _manifest(request, loaded, inner, files, reports, whole)

@@ -137,13 +137,20 @@ def require_parity(reports: Sequence[ParityReport], name: str) -> None:
         if report.passed:
             continue
         allowed = report.tolerance
+        offset, hint = "", "and the weights"
+        if report.offset_um is not None:
+            offset = (
+                f" The focal offset differs by {report.offset_um:.4f} um, allowed are "
+                f"{allowed.offset_um or 0:g}."
+            )
+            hint = "and the tables of the optics"
         msg = (
             f"{name}: {report.subject} differs from {report.against} on the "
             f"{report.pictures} in {100 * report.differing:.3g} % of the values, by up "
             f"to {report.max:g} levels, {report.psnr_db:.1f} dB, {report.nan} NaN; "
             f"allowed are {100 * allowed.differing:g} %, {allowed.max:g} levels, "
-            f"{allowed.psnr_db:g} dB, no NaN. Channel order, input order and the "
-            "weights are the first to look at"
+            f"{allowed.psnr_db:g} dB, no NaN.{offset} Channel order, input order "
+            f"{hint} are the first to look at"
         )
         raise EngineError(msg)
 

@@ -125,33 +125,6 @@ def measure_whole(
     )
 
 
-def require_whole_parity(reports: Sequence[ParityReport], name: str) -> None:
-    """Refuse a graph or engine of which any report failed, or that has none.
-
-    Raises
-    ------
-    EngineError
-        It names the first failure, what was measured, and what is allowed.
-    """
-    if not reports:
-        msg = f"{name}: no parity check was made, so that it cannot be verified"
-        raise EngineError(msg)
-    for report in reports:
-        if report.passed:
-            continue
-        allowed = report.tolerance
-        msg = (
-            f"{name}: {report.subject} differs from {report.against} on the "
-            f"{report.pictures}: {report.psnr_db:.1f} dB, "
-            f"{100 * report.differing:.3g} % of the values, by up to {report.max:g} "
-            f"levels, focal offset {report.offset_um or 0:.4f} um, {report.nan} NaN; "
-            f"allowed are {allowed.psnr_db:g} dB, {100 * allowed.differing:g} %, "
-            f"{allowed.max:g} levels, {allowed.offset_um:g} um, no NaN. The order of "
-            "the shots and the tables of the optics are the first to look at"
-        )
-        raise EngineError(msg)
-
-
 def pack_whole_pair(sets: Sequence[WholeSet]) -> bytes:
     """Return the content of an NPZ file with all sets."""
     arrays: dict[str, Any] = {  # NumPy's types take the names for its own options

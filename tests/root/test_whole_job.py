@@ -16,6 +16,7 @@ from bifocus.engine_job import check_engine
 from bifocus.engine_manifest import load_manifest, manifest_path, write_manifest
 from bifocus.errors import EngineError
 from bifocus.export import tensorrt_engine
+from bifocus.export.parity import require_parity
 from bifocus.export.parity_pictures import simulated_shots
 from bifocus.export.runtimes import torch_engine
 from bifocus.export.tensorrt_build import build_engine
@@ -25,7 +26,6 @@ from bifocus.export.whole_pair import (
     measure_whole,
     onnx_whole_run,
     pack_whole_pair,
-    require_whole_parity,
     unpack_whole_pair,
 )
 from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
@@ -165,7 +165,7 @@ def test_the_gate_sees_each_fault(fault: str) -> None:
     report = measure_whole(run, tiny_set(), **words)
     assert not report.passed
     with pytest.raises(EngineError, match="it differs from the graph"):
-        require_whole_parity([report], "tiny")
+        require_parity([report], "tiny")
 
 
 def test_the_pair_travels_whole() -> None:
