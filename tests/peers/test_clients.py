@@ -89,6 +89,7 @@ def test_tigerasi(clients_python: Path) -> None:
 def test_grbl_streamer(clients_python: Path) -> None:
     found, truth = drive(clients_python, "drive_grbl_streamer.py", "grbl")
     assert found["booted"]
+    assert found["was_answered"]
     assert found["errors"] == []
     assert "$100=1600.000" in found["settings"]
     assert found["last"] == ["Idle", [-3.5, 0.0, 0.0]]
