@@ -142,11 +142,12 @@ class PlacedTile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A calibrated value with its standard uncertainty and how it was got."""
+    """A calibrated value with its standard uncertainty (k = 1) and how it was got."""
 
     value: float
     standard_uncertainty: float
     method: str
+    unit: str = "um"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

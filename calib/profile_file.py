@@ -17,6 +17,7 @@ class _MeasuredModel(Model):
     value: Finite
     standard_uncertainty: NonNegative
     method: str
+    unit: str = "um"
 
 
 _Quadratic = tuple[Finite, Finite, Finite, Finite, Finite, Finite]
