@@ -1,7 +1,8 @@
 """What one calibration step measures, and what it is given to do so.
 
-A step is a function `(bench, before) -> StepResult`. It knows devices and numbers only:
-files, order, resuming and reports belong to the procedure, which treats all steps alike.
+A step is a function `(bench, before) -> StepResult`. It knows devices and numbers only;
+files, order, resuming and reports belong to the procedure, for which all steps are
+alike.
 """
 
 from collections.abc import Mapping
