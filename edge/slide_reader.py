@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import simplejpeg
 
 from bifocus.edge import bigtiff
@@ -88,6 +89,17 @@ class SlideReader:
         (start,) = self._unpack("<Q", table.offsets_at + skip)
         (n_bytes,) = self._unpack("<Q", table.counts_at + skip)
         return self._read(start, n_bytes)
+
+    def read_offsets(self, level: int) -> npt.NDArray[np.uint64]:
+        """Return where each tile of a level lies in the file: rows x columns, bytes.
+
+        Tiles not yet written all share the place of one grey tile, before every
+        other; a place once given to a tile keeps its bytes.
+        """
+        table = self._levels[level]
+        n_rows, n_columns = compute_grid(table.size, table.tile_px)
+        payload = self._read(table.offsets_at, 8 * n_rows * n_columns)
+        return np.frombuffer(payload, dtype="<u8").reshape(n_rows, n_columns)
 
     def read_level(self, level: int) -> UInt8Image:
         """Return a whole level, HxWx3 uint8 RGB; choose one that fits in memory."""
