@@ -7,7 +7,7 @@ whose exposure began after motion and settling had ended.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bifocus.records import Frame, MoveReceipt, StagePosition
 
@@ -80,6 +80,22 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Release the device; may be called twice, never moves."""
+        ...
+
+
+@runtime_checkable
+class DirectStage(Stage, Protocol):
+    """A stage that can also move without taking up backlash, so that it be measured.
+
+    All stages of this package can; `isinstance(stage, DirectStage)` tells for others.
+    """
+
+    def move_direct(self, position: StagePosition, wait: bool = True) -> MoveReceipt:
+        """Move straight to an absolute position, whatever gap that leaves open.
+
+        Everything else is as with `move_to`: same limits, same receipt, same errors.
+        The next `move_to` knows that the axes that moved are no longer engaged.
+        """
         ...
 
 

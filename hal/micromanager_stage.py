@@ -101,15 +101,11 @@ class MicroManagerStage:
         DeviceError
             If an adapter refuses, or the stage is closed or was stopped.
         """
-        with self._told():
-            self._lease.core  # noqa: B018  closed stages refuse before anything else
-            self._frame.check_limits(as_triple(position))
-        with self._motion:
-            self._stop_asked.clear()
-            if self._pending is not None:
-                self._pause_until(self._pending.end_s)  # as its receipt promised
-            self._finish_pending()
-            return self._travel(position, wait=wait)
+        return self._move(position, wait=wait, is_direct=False)
+
+    def move_direct(self, position: StagePosition, wait: bool = True) -> MoveReceipt:
+        """Move straight there, taking up nothing; see `devices.DirectStage`."""
+        return self._move(position, wait=wait, is_direct=True)
 
     def stop(self) -> None:
         """Tell both devices to stop; return when neither is busy.
@@ -158,13 +154,29 @@ class MicroManagerStage:
         """Give the core back; the stage stays where it is."""
         self._lease.close()
 
-    def _travel(self, position: StagePosition, *, wait: bool) -> MoveReceipt:
+    def _move(
+        self, position: StagePosition, *, wait: bool, is_direct: bool
+    ) -> MoveReceipt:
+        """Do what `move_to` and `move_direct` have in common."""
+        with self._told():
+            self._lease.core  # noqa: B018  closed stages refuse before anything else
+            self._frame.check_limits(as_triple(position))
+        with self._motion:
+            self._stop_asked.clear()
+            if self._pending is not None:
+                self._pause_until(self._pending.end_s)  # as its receipt promised
+            self._finish_pending()
+            return self._travel(position, wait=wait, is_direct=is_direct)
+
+    def _travel(
+        self, position: StagePosition, *, wait: bool, is_direct: bool
+    ) -> MoveReceipt:
         start_s = self._clock.monotonic_s()
         target_um = self._whole_steps(as_triple(position))
         approach = plan_approach(
             self._read(),
             target_um,
-            take_up_um=self._config.take_up_um,
+            take_up_um=None if is_direct else self._config.take_up_um,
             engaged=self._engaged,
         )
         self._engaged = NOT_ENGAGED  # until the whole way has been gone

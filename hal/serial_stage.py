@@ -128,14 +128,11 @@ class SerialStage:
         DeviceError
             If the stage is closed, was stopped, or does not get there.
         """
-        self._check_open()
-        self._frame.check_limits(as_triple(position))
-        with self._motion, self._guarded():
-            self._runner.stop_asked.clear()
-            self._ensure_reachable()
-            self._check_referenced()
-            self._finish_pending()
-            return self._travel(position, wait=wait)
+        return self._move(position, wait=wait, is_direct=False)
+
+    def move_direct(self, position: StagePosition, wait: bool = True) -> MoveReceipt:
+        """Move straight there, taking up nothing; see `devices.DirectStage`."""
+        return self._move(position, wait=wait, is_direct=True)
 
     def stop(self) -> None:
         """Halt the motion from any thread; return when the stage is at rest.
@@ -197,15 +194,30 @@ class SerialStage:
         self._is_closed = True
         self._port.close()
 
-    def _travel(self, position: StagePosition, *, wait: bool) -> MoveReceipt:
-        """Go to a target, with every gap closed upward."""
+    def _move(
+        self, position: StagePosition, *, wait: bool, is_direct: bool
+    ) -> MoveReceipt:
+        """Do what `move_to` and `move_direct` have in common."""
+        self._check_open()
+        self._frame.check_limits(as_triple(position))
+        with self._motion, self._guarded():
+            self._runner.stop_asked.clear()
+            self._ensure_reachable()
+            self._check_referenced()
+            self._finish_pending()
+            return self._travel(position, wait=wait, is_direct=is_direct)
+
+    def _travel(
+        self, position: StagePosition, *, wait: bool, is_direct: bool = False
+    ) -> MoveReceipt:
+        """Go to a target, with every gap closed upward unless `is_direct`."""
         start_s = self._clock.monotonic_s()
         target_um = self._frame.quantised(as_triple(position))
         here_um = self._place_at_rest()
         approach = plan_approach(
             here_um,
             target_um,
-            take_up_um=self._config.take_up_um,
+            take_up_um=None if is_direct else self._config.take_up_um,
             engaged=self._engaged,
         )
         self._go(here_um, approach.waypoints, wait=wait)

@@ -89,23 +89,11 @@ class VirtualStage:
         DeviceError
             If the stage is closed, or `stop` was called while waiting.
         """
-        self._check_open()
-        self._check_limits(position)
-        self._stopped.clear()
-        self._wait_until(self.motion.busy_until_s())
-        start_s = self._clock.monotonic_s()
-        end_s = self._begin(_as_triple(position), start_s)
-        receipt = MoveReceipt(
-            commanded=position,
-            reported=self.reported_at(end_s),
-            start_s=start_s,
-            end_s=end_s,
-            settled_s=end_s + self._config.settle_s,
-        )
-        until_s = receipt.settled_s if wait else start_s + self._config.command_s
-        self._wait_until(until_s)
-        logger.debug("moved to %s in %.3f s", receipt.reported, end_s - start_s)
-        return receipt
+        return self._move(position, wait=wait, is_direct=False)
+
+    def move_direct(self, position: StagePosition, wait: bool = True) -> MoveReceipt:
+        """Move straight there, taking up nothing; see `devices.DirectStage`."""
+        return self._move(position, wait=wait, is_direct=True)
 
     def stop(self) -> None:
         """Halt the motors at once; the move that waits raises `DeviceError`."""
@@ -130,15 +118,38 @@ class VirtualStage:
         """Release the stage; it stays where it is."""
         self._closed = True
 
-    def _begin(self, target_um: Triple, start_s: float) -> float:
+    def _move(
+        self, position: StagePosition, *, wait: bool, is_direct: bool
+    ) -> MoveReceipt:
+        """Do what `move_to` and `move_direct` have in common."""
+        self._check_open()
+        self._check_limits(position)
+        self._stopped.clear()
+        self._wait_until(self.motion.busy_until_s())
+        start_s = self._clock.monotonic_s()
+        end_s = self._begin(_as_triple(position), start_s, is_direct=is_direct)
+        receipt = MoveReceipt(
+            commanded=position,
+            reported=self.reported_at(end_s),
+            start_s=start_s,
+            end_s=end_s,
+            settled_s=end_s + self._config.settle_s,
+        )
+        until_s = receipt.settled_s if wait else start_s + self._config.command_s
+        self._wait_until(until_s)
+        logger.debug("moved to %s in %.3f s", receipt.reported, end_s - start_s)
+        return receipt
+
+    def _begin(self, target_um: Triple, start_s: float, *, is_direct: bool) -> float:
         """Queue the legs of one move; return when the last of them ends."""
         config = self._config
         with self._lock:
             self._check_not_stopped()
+            here_um, goal_um = self.motion.motor_um(start_s), self._quantised(target_um)
             approach = plan_approach(
-                self.motion.motor_um(start_s),
-                self._quantised(target_um),
-                take_up_um=config.take_up_um,
+                here_um,
+                goal_um,
+                take_up_um=None if is_direct else config.take_up_um,
                 engaged=self._engaged,
             )
             end_s = start_s

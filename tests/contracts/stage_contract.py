@@ -9,7 +9,7 @@ import pytest
 
 from bifocus.clock import Clock
 from bifocus.errors import DeviceError, OutOfTravelError
-from bifocus.hal.devices import Stage
+from bifocus.hal.devices import DirectStage, Stage
 from bifocus.records import StagePosition
 
 AXES = ("x_um", "y_um", "z_um")
@@ -71,6 +71,27 @@ class StageContract:
         assert f"{limit_um:g}" in text
         assert stage.position() == before
         assert clock.monotonic_s() == pytest.approx(now_s, abs=0.1)
+
+    def test_a_direct_move_goes_straight_there(self, stage: Stage) -> None:
+        assert isinstance(stage, DirectStage)
+        start = stage.position()
+        target = shifted(start, z_um=-2.0)
+        receipt = stage.move_direct(target)
+        assert receipt.commanded == target
+        assert receipt.reported == stage.position()
+        error_um = abs(receipt.reported.z_um - target.z_um)
+        assert error_um <= stage.capabilities.resolution_um.z_um
+        back = stage.move_to(start)
+        assert back.reported == start
+
+    def test_a_direct_move_keeps_the_limits(self, stage: Stage) -> None:
+        assert isinstance(stage, DirectStage)
+        before = stage.position()
+        low_um = stage.limits.z_um[0]
+        outside = dataclasses.replace(before, z_um=low_um - 1.0)
+        with pytest.raises(OutOfTravelError, match="z = "):
+            stage.move_direct(outside)
+        assert stage.position() == before
 
     @pytest.mark.parametrize("end", [0, 1])
     def test_limits_are_included(self, stage: Stage, end: int) -> None:

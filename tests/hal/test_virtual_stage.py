@@ -76,6 +76,25 @@ def test_backlash_vanishes_with_take_up() -> None:
         assert glass_at(stage, clock).z_um == pytest.approx(z_um)
 
 
+def test_a_direct_move_leaves_the_gap_as_it_is() -> None:
+    """Driver's take-up on: only the direct move downward shows the play of 4 um."""
+    clock = FakeClock()
+    stage = make_stage(clock, mechanics=BACKLASH, take_up_um=(10.0, 10.0, 5.0))
+    stage.move_to(at(z_um=110.0))
+    x_um = glass_at(stage, clock).x_um
+    receipt = stage.move_direct(at(z_um=80.0))
+    assert glass_at(stage, clock).z_um == pytest.approx(84.0)
+    assert receipt.reported.z_um == pytest.approx(80.0)
+    stage.move_direct(at(z_um=90.0))
+    assert glass_at(stage, clock).z_um == pytest.approx(90.0)
+    stage.move_direct(at(z_um=89.0))
+    assert glass_at(stage, clock).z_um == pytest.approx(90.0)
+    # The next move knows that z is not engaged, and that x and y still are.
+    stage.move_to(at(z_um=89.5))
+    assert glass_at(stage, clock).z_um == pytest.approx(89.5)
+    assert glass_at(stage, clock).x_um == x_um
+
+
 def test_the_low_limit_keeps_room_for_the_take_up() -> None:
     stage = make_stage(FakeClock(), take_up_um=(10.0, 0.0, 5.0))
     assert stage.limits.x_um == (10.0, 1000.0)
