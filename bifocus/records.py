@@ -5,8 +5,10 @@ Frames of reference, never mixed: `stage_um` (machine), `slide_um` (glass) and
 slide. Images are (rows, columns[, channels]), 8-bit RGB unless a record says otherwise.
 """
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -149,6 +151,19 @@ class Measured:
     method: str
     unit: str = "um"
 
+    @property
+    def text(self) -> str:
+        """Value and expanded uncertainty (k = 2), for a person.
+
+        Examples
+        --------
+        >>> Measured(value=1.5, standard_uncertainty=0.01, method="").text
+        '1.5 +- 0.02 um (k = 2)'
+        """
+        expanded = 2 * self.standard_uncertainty
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.value:.6g} +- {expanded:.2g}{unit} (k = 2)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatField:
@@ -165,7 +180,31 @@ class FlatField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstrumentProfile:
-    """What calibration learned about one instrument, bound to that instrument."""
+    """What calibration learned about one instrument, bound to that instrument.
+
+    Attributes
+    ----------
+    identity
+        Parts and optics, as the devices report them.
+    raw_sha256
+        Digest of the pixels that all steps have seen.
+    focus_um, focus_x_um, focus_y_um
+        Best focus, and the place at which it was found, in the stage frame.
+    half_spacing_um
+        dD as the stage achieves it.
+    curve
+        `z_um` and `sharpness` of the last stack at that place.
+    values
+        Every value of every step, under its public key.
+    facts
+        By step, what else it found out: plain JSON values.
+    skipped
+        Steps that were left out, and why.
+    warnings
+        What a technician should know although calibration has passed.
+    steps
+        When each step was measured, UTC.
+    """
 
     identity: dict[str, str]
     created_utc: str
@@ -178,3 +217,38 @@ class InstrumentProfile:
     flat_field: FlatField | None
     simulated: bool
     curve: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Measured] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    steps: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the whole content, the same before and after it was in a file."""
+        text = json.dumps(_canonical(asdict(self)), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def summary(self) -> dict[str, str]:
+        """Return what a slide should tell about its calibration, as short texts."""
+        names = ("pixel_um", "rotation_mrad", "backlash_z_um", "na", "tilt_mrad")
+        chosen = {"focus_um": self.focus_um, "half_spacing_um": self.half_spacing_um}
+        chosen |= {name: self.values[name] for name in names if name in self.values}
+        return {
+            **{name: measured.text for name, measured in chosen.items()},
+            "profile_created_utc": self.created_utc,
+            "profile_sha256": self.sha256,
+            "profile_raw_sha256": self.raw_sha256,
+            "calibration_skipped": ", ".join(self.skipped) or "nothing",
+        }
+
+
+def _canonical(value: object) -> object:
+    """Return the value with whole numbers as floats, which a file may not tell."""
+    if isinstance(value, dict):
+        return {key: _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(inner) for inner in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

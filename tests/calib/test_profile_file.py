@@ -27,6 +27,16 @@ PROFILE = InstrumentProfile(
     ),
     simulated=True,
     curve={"z_um": [1.0, 2.0], "sharpness": [3.0, 4.0]},
+    values={
+        "na": Measured(value=0.745, standard_uncertainty=0.01, method="fit", unit=""),
+        "settle_z_s": Measured(
+            value=1, standard_uncertainty=0, method="whole", unit="s"
+        ),
+    },
+    facts={"optics": {"light": {"condenser": 0.6, "n": 3, "is_sure": True}}},
+    skipped={"tilt": "the slide is too small"},
+    warnings=("dust on the slide: 50 %",),
+    steps={"focus": "2026-03-01T11:58:00+00:00"},
 )
 
 
@@ -74,7 +84,8 @@ NAN = float("nan")
             {"flat_field": {"coefficients": [[1.0] * 6] * 2, "glass_fraction": 0.1}},
             "coefficients",
         ),
-        ({"version": 2}, "version"),
+        ({"version": 3}, "version"),
+        ({"version": 1}, "version 1.*run `bifocus calibrate` again"),
     ],
 )
 def test_a_damaged_profile_is_refused(
@@ -131,4 +142,52 @@ def test_a_full_disk_leaves_the_old_profile_and_nothing_else(
     with pytest.raises(SlideFileError, match="No space left"):
         write_profile(path, dataclasses.replace(PROFILE, focus_x_um=7.0))
     assert read_profile(path) == PROFILE
-    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    assert sorted(p.name for p in path.parent.rglob("*")) == ["history", path.name]
+
+
+def test_a_replaced_profile_is_kept(path: Path) -> None:
+    newer = dataclasses.replace(PROFILE, focus_x_um=7.0, created_utc="2026-03-02T12:00")
+    newest = dataclasses.replace(newer, focus_x_um=8.0)  # within the same second
+    for profile in (PROFILE, newer, newest, newest):
+        write_profile(path, profile)
+    assert read_profile(path) == newest
+    kept = sorted((path.parent / "history").iterdir())
+    assert [read_profile(old) for old in kept] == [PROFILE, newer]
+
+
+@pytest.mark.parametrize(
+    ("written", "edited"),
+    [
+        ("12.345678901", "12.345678902"),
+        ("tilt: the slide is too small", "tilt: it is not"),
+        ("focus_x_um: 100.0", "focus_x_um: 100.1"),
+        ("condenser: 0.6", "condenser: 0.7"),
+        ("simulated: true", "simulated: false"),
+    ],
+)
+def test_an_edited_profile_is_refused(path: Path, written: str, edited: str) -> None:
+    write_profile(path, PROFILE)
+    text = path.read_text(encoding="utf-8")
+    assert text.count(written) == 1
+    path.write_text(text.replace(written, edited), encoding="utf-8")
+    with pytest.raises(ConfigError, match="changed after calibration") as caught:
+        read_profile(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_comment_or_another_order_is_no_edit(path: Path) -> None:
+    write_profile(path, PROFILE)
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text("# seen by me\n" + yaml.safe_dump(document), encoding="utf-8")
+    assert read_profile(path) == PROFILE
+
+
+def test_the_summary_is_text_and_names_the_file_by_its_content(path: Path) -> None:
+    write_profile(path, PROFILE)
+    summary = read_profile(path).summary()
+    assert summary["focus_um"] == "12.3457 +- 0.04 um (k = 2)"
+    assert summary["na"] == "0.745 +- 0.02 (k = 2)"
+    assert summary["calibration_skipped"] == "tilt"
+    assert f"sha256: {summary['profile_sha256']}" in path.read_text(encoding="utf-8")
+    other = dataclasses.replace(PROFILE, warnings=())
+    assert other.sha256 != PROFILE.sha256
