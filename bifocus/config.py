@@ -63,6 +63,21 @@ class VirtualSlide(Model):
     beyond: Literal["glass", "mirror"] = "glass"
 
 
+class VirtualOptics(Model):
+    """What the virtual instrument's optics truly are: the hidden truth.
+
+    What is left out is as the rest of the file says: `optics:`, and
+    `virtual_slide.spherical_waves`. With a condenser below 1 the light is partially
+    coherent, and tissue has `phase_ratio` of phase for each unit of absorption; see
+    `bifocus.transfer.Light`.
+    """
+
+    na: Annotated[float, Field(gt=0, lt=1.6)] | None = None
+    spherical_waves: Annotated[float, Field(ge=-2, le=2)] | None = None
+    condenser: Annotated[float, Field(ge=0.05, le=1)] | None = None
+    phase_ratio: Annotated[float, Field(ge=-3, le=3)] = 0.0
+
+
 EngineName = Literal["auto", "physics", "onnxruntime", "openvino", "tensorrt", "server"]
 
 
@@ -103,6 +118,7 @@ class Instrument(Model):
     stage: AnyStage = Field(discriminator="kind")
     camera: CameraConfig
     virtual_slide: VirtualSlide | None = None
+    virtual_optics: VirtualOptics = VirtualOptics()
     scan: Scan = Scan()
     calibration: Calibration = Calibration()
 

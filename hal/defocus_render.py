@@ -17,6 +17,7 @@ from bifocus.hal.otf_bank import OtfBank
 from bifocus.hal.virtual_slide import Field, SlideTruth
 from bifocus.optics import Objective
 from bifocus.records import FloatImage
+from bifocus.transfer import Light
 
 Complex64 = npt.NDArray[np.complex64]
 Float32 = npt.NDArray[np.float32]
@@ -50,7 +51,13 @@ class DefocusRenderer:
         shape: tuple[int, int],
         *,
         spherical_waves: float = 0.0,
+        light: Light | None = None,
     ) -> None:
+        """Take the slide and its optics.
+
+        With a `light` tissue is a weak object in partially coherent light, whose own
+        aberration and pupil count; without, light is incoherent.
+        """
         self.slide = slide
         self.shape = shape
         self._padded = (_padded_size(shape[0]), _padded_size(shape[1]))
@@ -64,7 +71,7 @@ class DefocusRenderer:
             )
             for wavelength_um in optics.wavelengths_um
         )
-        self._bank = OtfBank(self._padded, slide.pixel_um)
+        self._bank = OtfBank(self._padded, slide.pixel_um, light)
         self._taper = _make_taper(self._padded)
         self._kept: _Slices | None = None
         self._lock = threading.Lock()

@@ -20,7 +20,7 @@ from bifocus.camera_config import (
     VirtualSensor,
 )
 from bifocus.clock import Clock, VirtualClock
-from bifocus.config import Instrument
+from bifocus.config import Instrument, Optics
 from bifocus.errors import ConfigError
 from bifocus.hal.defocus_render import DefocusRenderer
 from bifocus.hal.devices import Camera, Stage
@@ -31,6 +31,7 @@ from bifocus.hal.virtual_camera import PoseSource, VirtualCamera
 from bifocus.hal.virtual_slide import SlideTruth
 from bifocus.hal.virtual_truth import VirtualTruth
 from bifocus.records import UInt8Image
+from bifocus.transfer import Light
 
 SourceConfig = (
     OpenCvCameraConfig
@@ -175,7 +176,7 @@ def _make_truth(
     base_dir: Path,
     poses: PoseSource | None,
 ) -> tuple[VirtualTruth, Sensor]:
-    slide_config, optics = config.virtual_slide, config.optics
+    slide_config, optics = config.virtual_slide, _true_optics(config)
     if slide_config is None:
         msg = f"instrument '{config.name}': a virtual camera needs `virtual_slide:`"
         raise ConfigError(msg)
@@ -183,11 +184,15 @@ def _make_truth(
         slide_config.tissue, tone_curve=optics.tone_curve, base_dir=base_dir
     )
     slide = SlideTruth(slide_config, tissue, pixel_um=optics.pixel_um, seed=config.seed)
+    spherical_waves = config.virtual_optics.spherical_waves
+    if spherical_waves is None:
+        spherical_waves = slide_config.spherical_waves
     renderer = DefocusRenderer(
         slide,
         optics,
         (camera.height_px, camera.width_px),
-        spherical_waves=slide_config.spherical_waves,
+        spherical_waves=spherical_waves,
+        light=_true_light(config, spherical_waves),
     )
     facts: VirtualSensor = (
         camera.sensor if isinstance(camera, AravisCameraConfig) else camera
@@ -207,6 +212,25 @@ def _make_truth(
         true_pose_at=_needed(poses, config).true_pose_at,
     )
     return truth, sensor
+
+
+def _true_optics(config: Instrument) -> Optics:
+    """Return what the file says, but where the virtual optics truly differ."""
+    na = config.virtual_optics.na
+    return config.optics if na is None else config.optics.model_copy(update={"na": na})
+
+
+def _true_light(config: Instrument, spherical_waves: float) -> Light | None:
+    """Return the light of a partially coherent virtual instrument, else None."""
+    virtual = config.virtual_optics
+    if virtual.condenser is None:
+        return None
+    return Light(
+        condenser=virtual.condenser,
+        phase_ratio=virtual.phase_ratio,
+        spherical_waves=spherical_waves,
+        pupil=config.optics.pupil,
+    )
 
 
 def _needed(poses: PoseSource | None, config: Instrument) -> PoseSource:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bifocus.optics import Objective, frequency_grid_per_um, otf_radial
+from bifocus.transfer import Light, compute_transfer
 
 Float32 = npt.NDArray[np.float32]
 
@@ -19,9 +20,16 @@ _MAX_TABLES = 1024  # 32 kB each: 32 MB
 
 
 class OtfBank:
-    """OTF grids for one picture size; not safe for two threads at a time."""
+    """OTF grids for one picture size; not safe for two threads at a time.
 
-    def __init__(self, shape: tuple[int, int], pixel_um: float) -> None:
+    With a `light` they hold the transfer of weak tissue in that light, and the
+    objective's own aberration is not looked at; without, the incoherent OTF.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], pixel_um: float, light: Light | None = None
+    ) -> None:
+        self._light = light
         frequency = frequency_grid_per_um(shape, pixel_um)
         highest = float(frequency.max())
         self._radii_per_um = np.asarray(np.linspace(0, highest, _RADII), np.float64)
@@ -46,20 +54,25 @@ class OtfBank:
 
     def _table(self, objective: Objective, node: int) -> Float32:
         # Without aberrations +z and -z are alike: half the tables do.
-        if objective.spherical_waves == 0:
+        if self._light is None and objective.spherical_waves == 0:
             node = abs(node)
         key = (objective, node)
         table = self._tables.get(key)
         if table is None:
-            z_um = node * _NODE_UM
-            values = otf_radial(objective, self._radii_per_um, z_um)
-            table = values.astype(np.float32)
+            table = self._compute(objective, node * _NODE_UM)
             self._tables[key] = table
             if len(self._tables) > _MAX_TABLES:
                 self._tables.popitem(last=False)
         else:
             self._tables.move_to_end(key)
         return table
+
+    def _compute(self, objective: Objective, z_um: float) -> Float32:
+        radii = self._radii_per_um
+        if self._light is None:
+            values: Float32 = otf_radial(objective, radii, z_um).astype(np.float32)
+            return values
+        return compute_transfer(objective, self._light, radii, np.array([z_um]))[0]
 
 
 def _catmull_rom(t: float) -> tuple[float, float, float, float]:
