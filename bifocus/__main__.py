@@ -41,7 +41,6 @@ from bifocus.edge.pairs_folder import (
     fuse_files,
     fuse_folder,
 )
-from bifocus.edge.report import format_duration
 from bifocus.edge.scan_report import write_reports
 from bifocus.errors import BifocusError, ConfigError
 from bifocus.instrument_text import CameraKind, StageKind, instrument_text
@@ -50,6 +49,7 @@ from bifocus.jobs import (
     calibrate_instrument,
     scan_instrument,
 )
+from bifocus.report_page import format_duration
 from bifocus.whole_file import write_whole
 
 

@@ -4,7 +4,6 @@ The page needs nothing from outside: the pictures are inside it, there are no sc
 and it prints. What came from files or users is escaped by the template engine.
 """
 
-import base64
 import json
 import math
 from collections import Counter
@@ -13,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from bifocus.edge import report_figures
 from bifocus.edge.report_records import ReportContents, TileRow
+from bifocus.report_page import data_uri, make_environment
 from bifocus.whole_file import write_whole
 
 # Up to this many tiles the table lies open; past it, it is folded on the screen.
@@ -55,30 +54,24 @@ def write_report(
 
 def render_report(report: Mapping[str, Any], contents: ReportContents) -> str:
     """Return the page as text; see `write_report`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bifocus.edge"),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=format_number, duration=format_duration, percent=format_percent
-    )
     tiles = contents.tiles
-    return environment.get_template("report.html.j2").render(
-        title=contents.title,
-        report={**dict.fromkeys(_REPORT_KEYS), **report},
-        truth=report.get("truth"),
-        faults=[_one_line(fault) for fault in report.get("faults") or ()],
-        waits=_named_waits(report.get("waits_s")),
-        comparison=[asdict(row) for row in contents.comparison],
-        surface=contents.surface,
-        statuses=Counter(tile.status for tile in tiles).most_common(),
-        tiles=tiles,
-        is_table_open=len(tiles) <= OPEN_TABLE_TILES,
-        mosaic=_data_uri("image/jpeg", contents.thumbnail_jpeg),
-        figures=_draw_figures(contents),
+    return (
+        make_environment("bifocus.edge")
+        .get_template("report.html.j2")
+        .render(
+            title=contents.title,
+            report={**dict.fromkeys(_REPORT_KEYS), **report},
+            truth=report.get("truth"),
+            faults=[_one_line(fault) for fault in report.get("faults") or ()],
+            waits=_named_waits(report.get("waits_s")),
+            comparison=[asdict(row) for row in contents.comparison],
+            surface=contents.surface,
+            statuses=Counter(tile.status for tile in tiles).most_common(),
+            tiles=tiles,
+            is_table_open=len(tiles) <= OPEN_TABLE_TILES,
+            mosaic=data_uri("image/jpeg", contents.thumbnail_jpeg),
+            figures=_draw_figures(contents),
+        )
     )
 
 
@@ -96,55 +89,6 @@ def write_json_atomic(path: Path, mapping: Mapping[str, Any]) -> None:
     plain = _plain(mapping)
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n")
-
-
-def format_number(value: object, digits: int = 2) -> str:
-    """Return a number with fixed digits, or a dash where there is none.
-
-    Examples
-    --------
-    >>> format_number(3.14159), format_number(12), format_number(float("nan"))
-    ('3.14', '12', '–')
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        return (
-            "–" if value is None or isinstance(value, jinja2.Undefined) else str(value)
-        )
-    if not math.isfinite(value):
-        return "–"
-    if isinstance(value, int | np.integer):
-        return str(value)
-    return f"{value:.{digits}f}"
-
-
-def format_percent(value: object) -> str:
-    """Return a fraction as a percentage.
-
-    Examples
-    --------
-    >>> format_percent(0.0253), format_percent(None)
-    ('2.5 %', '–')
-    """
-    text = format_number(100 * value if isinstance(value, int | float) else value, 1)
-    return text if text == "–" else f"{text} %"
-
-
-def format_duration(value: object) -> str:
-    """Return seconds as a person would say them.
-
-    Examples
-    --------
-    >>> format_duration(0.617), format_duration(754.0), format_duration(7384.0)
-    ('0.62 s', '12 min 34 s', '2 h 03 min')
-    """
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return "–"
-    if value < 60:
-        return f"{value:.{1 if value >= 10 else 2}f} s"
-    minutes, seconds = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 _REPORT_KEYS = (
@@ -166,14 +110,8 @@ def _draw_figures(contents: ReportContents) -> dict[str, str]:
     if any(tile.capture_s is not None or tile.fuse_s is not None for tile in tiles):
         drawn["timings"] = report_figures.draw_timings(tiles)
     return {
-        name: _data_uri("image/svg+xml", svg.encode()) for name, svg in drawn.items()
+        name: data_uri("image/svg+xml", svg.encode()) for name, svg in drawn.items()
     }
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    if not content:
-        return ""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _named_waits(waits: object) -> list[tuple[str, object]]:

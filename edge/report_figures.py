@@ -1,27 +1,32 @@
-"""The figures of the scan report, each an SVG text; no pyplot, so no global state.
+"""The figures of the scan report, each an SVG text.
 
-Colours are those of Okabe and Ito (2008), told apart with any colour vision. Blank
-tiles are hatched and flagged ones outlined, for the black-and-white print too.
+Blank tiles are hatched and flagged ones outlined, for the black-and-white print too.
 """
 
-import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from bifocus.edge.report_records import FocusSurface, TileRow
+from bifocus.report_drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    make_figure,
+    put_legend_above,
+    to_svg,
+)
 
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-GREY, INK = "#8a8a8a", "#333333"
 # Past this many tiles the marks are drawn as pixels, so that the page stays small.
 VECTOR_TILES = 1500
-RASTER_DPI = 150
 
 
 def draw_offset_maps(tiles: Sequence[TileRow], surface: FocusSurface | None) -> str:
@@ -40,7 +45,7 @@ def draw_offset_maps(tiles: Sequence[TileRow], surface: FocusSurface | None) -> 
     # A long scan is drawn across the page, maps below each other.
     n_across = 1 if n_columns > 2 * n_rows else len(panels)
     panel_height_in = min(6.0, max(1.9, 0.9 + 8.0 / n_across * n_rows / n_columns))
-    figure, axes = _figure(
+    figure, axes = make_figure(
         n_panels=len(panels),
         n_across=n_across,
         height_in=panel_height_in * len(panels) / n_across,
@@ -48,12 +53,12 @@ def draw_offset_maps(tiles: Sequence[TileRow], surface: FocusSurface | None) -> 
     for ax, (title, value_um) in zip(axes, panels, strict=True):
         _draw_map(figure, ax, tiles, [value_um(tile) for tile in tiles])
         ax.set_title(title)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def draw_focus_track(tiles: Sequence[TileRow]) -> str:
     """Draw planned F and measured best focus over the visits, with uncertainty."""
-    figure, (ax,) = _figure(n_panels=1, height_in=2.9)
+    figure, (ax,) = make_figure(n_panels=1, height_in=2.9)
     ax.step(
         range(len(tiles)),
         [tile.planned_focus_um for tile in tiles],
@@ -88,8 +93,8 @@ def draw_focus_track(tiles: Sequence[TileRow]) -> str:
     ax.set_xlabel("visit")
     ax.set_ylabel("height, µm")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_above(ax)
-    return _svg(figure)
+    put_legend_above(ax)
+    return to_svg(figure)
 
 
 def draw_sharpness(tiles: Sequence[TileRow]) -> str:
@@ -102,7 +107,7 @@ def draw_sharpness(tiles: Sequence[TileRow]) -> str:
         ],
         dtype=np.float64,
     ).reshape(-1, 2)
-    figure, (ax,) = _figure(n_panels=1, height_in=3.4, width_in=4.2)
+    figure, (ax,) = make_figure(n_panels=1, height_in=3.4, width_in=4.2)
     top = 1.08 * float(pairs.max(initial=0.0)) or 1.0
     ax.plot([0, top], [0, top], color=GREY, linewidth=1, linestyle="--", label="equal")
     ax.scatter(
@@ -117,13 +122,13 @@ def draw_sharpness(tiles: Sequence[TileRow]) -> str:
     )
     ax.set(xlim=(0, top), ylim=(0, top), xlabel="sharper shot", ylabel="fused tile")
     ax.set_aspect("equal")
-    _legend_above(ax)
-    return _svg(figure)
+    put_legend_above(ax)
+    return to_svg(figure)
 
 
 def draw_timings(tiles: Sequence[TileRow]) -> str:
     """Draw the capture and fusion seconds of each tile, in the order of the visits."""
-    figure, (ax,) = _figure(n_panels=1, height_in=3.4, width_in=5.6)
+    figure, (ax,) = make_figure(n_panels=1, height_in=3.4, width_in=5.6)
     for label, color, seconds in (
         ("capture", BLUE, [tile.capture_s for tile in tiles]),
         ("fuse", ORANGE, [tile.fuse_s for tile in tiles]),
@@ -145,8 +150,8 @@ def draw_timings(tiles: Sequence[TileRow]) -> str:
     ax.set_ylabel("seconds")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if ax.get_legend_handles_labels()[0]:
-        _legend_above(ax)
-    return _svg(figure)
+        put_legend_above(ax)
+    return to_svg(figure)
 
 
 def _above_plane_um(tile: TileRow, surface: FocusSurface) -> float | None:
@@ -191,20 +196,6 @@ def _color_limit_um(
     return limit_um or 1.0, bool(np.any(size_um > limit_um))
 
 
-def _figure(
-    *, n_panels: int, height_in: float, width_in: float = 9.4, n_across: int = 1
-) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(n_panels // n_across, n_across, squeeze=False)
-    axes: list[Axes] = list(grid.flat)
-    for ax in axes:
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.title.set_fontsize(10)
-    return figure, axes
-
-
 def _draw_map(
     figure: Figure,
     ax: Axes,
@@ -238,18 +229,3 @@ def _draw_map(
     )
     bar.set_label("µm")
     bar.ax.tick_params(labelsize=8)
-
-
-def _legend_above(ax: Axes) -> None:
-    ax.legend(
-        frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncol=3
-    )
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    # matplotlib would add its own name and the time of drawing.
-    figure.savefig(
-        text, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None}
-    )
-    return text.getvalue()
