@@ -72,7 +72,9 @@ class OtfBank:
         if self._light is None:
             values: Float32 = otf_radial(objective, radii, z_um).astype(np.float32)
             return values
-        return compute_transfer(objective, self._light, radii, np.array([z_um]))[0]
+        heights = np.array([z_um])
+        transfer: Float32 = compute_transfer(objective, self._light, radii, heights)[0]
+        return transfer
 
 
 def _catmull_rom(t: float) -> tuple[float, float, float, float]:
