@@ -69,9 +69,13 @@ class VirtualOptics(Model):
     What is left out is as the rest of the file says: `optics:`, and
     `virtual_slide.spherical_waves`. With a condenser below 1 the light is partially
     coherent, and tissue has `phase_ratio` of phase for each unit of absorption; see
-    `bifocus.transfer.Light`.
+    `bifocus.transfer.Light`. The camera is turned by `rotation_mrad` against the stage,
+    from x towards y, and `mirror` turns its picture over left to right, top to bottom.
     """
 
+    pixel_um: Annotated[float, Field(gt=0, le=20)] | None = None
+    rotation_mrad: Annotated[float, Field(ge=-1600, le=1600)] = 0.0
+    mirror: tuple[bool, bool] = (False, False)
     na: Annotated[float, Field(gt=0, lt=1.6)] | None = None
     spherical_waves: Annotated[float, Field(ge=-2, le=2)] | None = None
     condenser: Annotated[float, Field(ge=0.05, le=1)] | None = None

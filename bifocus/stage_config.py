@@ -1,5 +1,6 @@
 """The `stage:` section of the instrument file: one model for each kind of stage."""
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -12,14 +13,33 @@ Margins_um = tuple[NonNegative, NonNegative, NonNegative]
 
 
 class Mechanics(Model):
-    """The hidden truth of the virtual stage: what a real one does wrong."""
+    """The hidden truth of the virtual stage: what a real one does wrong.
 
+    `scale` is true um per commanded um, about the place where the power came on.
+    `periodic_um` is the amplitude of a sine that repeats with every motor turn, which
+    is `periodic_period_um` of commanded travel.
+    """
+
+    scale: PerAxis = (1.0, 1.0, 1.0)
+    periodic_um: Margins_um = (0.0, 0.0, 0.0)
+    periodic_period_um: PerAxis = (1000.0, 1000.0, 1000.0)
     backlash_um: Margins_um = (0.0, 0.0, 0.0)
     repeatability_um: Margins_um = (0.0, 0.0, 0.0)
     ring_amplitude_um: NonNegative = 0.0
     ring_frequency_hz: Positive = 20.0
     ring_decay_s: Positive = 0.05
     z_drift_um_per_hour: Finite = 0.0
+
+    @model_validator(mode="after")
+    def _turns_one_way(self) -> "Mechanics":
+        pairs = zip(self.periodic_um, self.periodic_period_um, strict=True)
+        if any(2 * math.pi * by_um >= period_um for by_um, period_um in pairs):
+            msg = (
+                "periodic_um: must stay under periodic_period_um / 2 pi, or the glass "
+                "would go back while the motor goes on"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class _Travel(Model):

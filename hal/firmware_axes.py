@@ -99,6 +99,19 @@ class FirmwareAxes:
         """Return where the glass really is."""
         return self._real.true_pose_at(t_s)
 
+    def glass_for_um(self, counted_um: Triple) -> Triple:
+        """Return where the glass is when driven up to a count, no step being lost."""
+        x, y, z = (
+            at + zero for at, zero in zip(counted_um, self._zero_um, strict=True)
+        )
+        return self._real.ideal_um((x, y, z))
+
+    def counted_for_um(self, glass_um: Triple) -> Triple:
+        """Return the count, in um, to drive up to for the glass to be there."""
+        motor_um = self._real.motor_for_um(glass_um)
+        x, y, z = (at - zero for at, zero in zip(motor_um, self._zero_um, strict=True))
+        return x, y, z
+
     def busy_until_s(self) -> float:
         """Return when the firmware will take the motors to be at rest."""
         return max(self._counted.busy_until_s(), self._stuck_until_s)

@@ -1,7 +1,8 @@
 """Where the glass truly is while and after the motor moves: the virtual stage's secret.
 
-Motor and glass differ by play (backlash), by a new small error after every move
-(repeatability), by ringing after each stop, and by slow drift in z. Past times can be
+Motor and glass differ by a wrong scale and an error that repeats with every motor turn,
+by play (backlash), by a new small error after every move (repeatability), by ringing
+after each stop, and by slow drift in z. Past times can be
 asked for too, because a stale frame shows the glass where it then was.
 """
 
@@ -18,6 +19,7 @@ from bifocus.records import StagePosition
 from bifocus.stage_config import Mechanics
 
 _KEPT_LEGS = 512  # far more than a camera queue reaches back
+_INVERSIONS = 60  # of the sine, by substitution; a third of a radian needs 30
 _RINGING_DECAYS = 12.0  # exp(-12) of the amplitude is nothing
 
 
@@ -25,8 +27,8 @@ _RINGING_DECAYS = 12.0  # exp(-12) of the amplitude is nothing
 class Leg:
     """One straight stretch: axes start together, each under its own time law.
 
-    `glass_from_um` is the glass without error, ringing and drift; `error_*_um` the
-    repeatability error before and after.
+    `glass_from_um` is the glass in commanded um, without repeatability error, ringing
+    and drift; `error_*_um` the repeatability error before and after.
     """
 
     start_s: float
@@ -51,7 +53,7 @@ class GlassMotion:
     """Keeps the legs of the motor and tells the true pose of the glass at any time.
 
     Conventions: driven upward the glass is where the motor is; driven downward it is
-    higher by the backlash. Safe to use from several threads.
+    higher by the backlash, in commanded um. Safe to use from several threads.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class GlassMotion:
         rng: np.random.Generator,
     ) -> None:
         self._mechanics = mechanics
+        self._origin_um = start_um
         self._start_s = start_s
         self._full_speed = full_speed_um_per_s
         self._rng = rng
@@ -71,7 +74,9 @@ class GlassMotion:
         # Nobody knows how the gap lay when the power came on.
         x, y, z = (
             at + gap * rng.uniform()
-            for at, gap in zip(start_um, mechanics.backlash_um, strict=True)
+            for at, gap in zip(
+                self._driven_um(start_um), mechanics.backlash_um, strict=True
+            )
         )
         self._legs = [_rest(start_s, start_um, (x, y, z))]
 
@@ -127,7 +132,7 @@ class GlassMotion:
         """Return the true pose of the glass at `t_s`, past, present or planned."""
         with self._lock:
             index, leg = self._leg_at(t_s)
-            x, y, z = self._played_um(leg, t_s)
+            x, y, z = self._scaled_um(self._played_um(leg, t_s))
             progress = 0.0 if t_s < leg.start_s else 1.0
             if leg.start_s <= t_s < leg.end_s:
                 progress = (t_s - leg.start_s) / (leg.end_s - leg.start_s)
@@ -142,6 +147,52 @@ class GlassMotion:
             x_um=x + ex + rx, y_um=y + ey + ry, z_um=z + ez + rz + drift_um
         )
 
+    def ideal_um(self, motor_um: Triple) -> Triple:
+        """Return where the glass is when driven upward to a place of the motor."""
+        return self._scaled_um(self._driven_um(motor_um))
+
+    def motor_for_um(self, glass_um: Triple) -> Triple:
+        """Return the place to drive upward to for the glass to be at `glass_um`."""
+        scales = self._mechanics.scale
+        x, y, z = (
+            origin + (at - origin) / scale
+            for at, origin, scale in zip(glass_um, self._origin_um, scales, strict=True)
+        )
+        driven = motor = (x, y, z)
+        for _ in range(_INVERSIONS):
+            x, y, z = (
+                there + wanted - got
+                for there, wanted, got in zip(
+                    motor, driven, self._driven_um(motor), strict=True
+                )
+            )
+            motor = (x, y, z)
+        return motor
+
+    def _driven_um(self, motor_um: Triple) -> Triple:
+        """Return what the screws make of the motors' angles, in commanded um."""
+        mechanics = self._mechanics
+        x, y, z = (
+            at + amplitude * math.sin(2 * math.pi * at / period)
+            for at, amplitude, period in zip(
+                motor_um,
+                mechanics.periodic_um,
+                mechanics.periodic_period_um,
+                strict=True,
+            )
+        )
+        return x, y, z
+
+    def _scaled_um(self, place_um: Triple) -> Triple:
+        """Turn commanded um into true ones."""
+        x, y, z = (
+            at if scale == 1 else origin + scale * (at - origin)
+            for at, origin, scale in zip(
+                place_um, self._origin_um, self._mechanics.scale, strict=True
+            )
+        )
+        return x, y, z
+
     def _leg_at(self, t_s: float) -> tuple[int, Leg]:
         """Return the last leg begun at `t_s`; before the first one, the first."""
         index = bisect.bisect_right(self._legs, t_s, key=lambda leg: leg.start_s) - 1
@@ -149,12 +200,12 @@ class GlassMotion:
         return index, self._legs[index]
 
     def _played_um(self, leg: Leg, t_s: float) -> Triple:
-        """Push the glass through the gap: it stays within [motor, motor + backlash]."""
+        """Push the glass through the gap: it stays within [nut, nut + backlash]."""
         x, y, z = (
             min(max(glass, motor), motor + gap)
             for glass, motor, gap in zip(
                 leg.glass_from_um,
-                leg.motor_um(t_s),
+                self._driven_um(leg.motor_um(t_s)),
                 self._mechanics.backlash_um,
                 strict=True,
             )

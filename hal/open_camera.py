@@ -181,9 +181,20 @@ def _make_truth(
         msg = f"instrument '{config.name}': a virtual camera needs `virtual_slide:`"
         raise ConfigError(msg)
     tissue = load_tissue(
-        slide_config.tissue, tone_curve=optics.tone_curve, base_dir=base_dir
+        slide_config.tissue,
+        tone_curve=optics.tone_curve,
+        pixel_um=slide_config.pixel_um,
+        base_dir=base_dir,
     )
-    slide = SlideTruth(slide_config, tissue, pixel_um=optics.pixel_um, seed=config.seed)
+    virtual = config.virtual_optics
+    slide = SlideTruth(
+        slide_config,
+        tissue,
+        pixel_um=virtual.pixel_um or optics.pixel_um,
+        seed=config.seed,
+        rotation_mrad=virtual.rotation_mrad,
+        mirror=virtual.mirror,
+    )
     spherical_waves = config.virtual_optics.spherical_waves
     if spherical_waves is None:
         spherical_waves = slide_config.spherical_waves
@@ -210,6 +221,8 @@ def _make_truth(
         sensor=sensor,
         tissue_description=tissue.description,
         true_pose_at=_needed(poses, config).true_pose_at,
+        glass_for=_needed(poses, config).glass_for,
+        commanded_for=_needed(poses, config).commanded_for,
     )
     return truth, sensor
 

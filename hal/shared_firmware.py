@@ -76,6 +76,18 @@ class SharedFirmware:
             counted_um = self._firmware.reported_um(t_s)
         return self._in_stage_frame(counted_um)
 
+    def glass_for(self, commanded: StagePosition) -> StagePosition:
+        """Return the true pose that driving upward to a place brings about."""
+        with self._lock:
+            glass_um = self._firmware.axes.glass_for_um(self._in_board_frame(commanded))
+        return self._in_stage_frame(glass_um)
+
+    def commanded_for(self, glass: StagePosition) -> StagePosition:
+        """Return where to drive, upward, for the glass to be at a true pose."""
+        with self._lock:
+            counted_um = self._firmware.axes.counted_for_um(self._in_board_frame(glass))
+        return self._in_stage_frame(counted_um)
+
     def motor_at(self, t_s: float) -> StagePosition:
         """Return where the motors truly are or were at `t_s`."""
         with self._lock:
@@ -88,6 +100,10 @@ class SharedFirmware:
         with self._lock:
             self._firmware.advance(self.clock.monotonic_s())
             return self._firmware.axes.rest_from_s()
+
+    def _in_board_frame(self, place: StagePosition) -> Triple:
+        x, y, z = self._signs
+        return place.x_um * x, place.y_um * y, place.z_um * z
 
     def _in_stage_frame(self, place_um: Triple) -> StagePosition:
         x, y, z = (a * sign for a, sign in zip(place_um, self._signs, strict=True))

@@ -20,6 +20,7 @@ from PIL import Image
 
 from bifocus.errors import ConfigError
 from bifocus.hal.demo_slide_cache import ensure_demo_slide, find_cache_dir
+from bifocus.hal.graticule_target import make_graticule
 from bifocus.hal.procedural_tissue import make_procedural_tissue
 from bifocus.records import FloatImage, UInt8Image
 from bifocus.tone import ToneCurve, decode
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 MAX_MEGAPIXELS = 64  # float32 RGB of this size takes 768 MB
 DEMO_SHAPE = (2967, 2220)  # of the real slide; stand-ins are mirrored to this size
 PROCEDURAL_SHAPE = (1024, 1024)
+_LEAST_PITCH_PX = 8  # of a graticule; its lines are a fifth as wide
 _GLASS_PERCENTILE = 95.0  # high enough for sparse glass, robust to JPEG's overshoot
 
 
@@ -48,6 +50,7 @@ def load_tissue(
     name: str,
     *,
     tone_curve: ToneCurve = "linear",
+    pixel_um: float = 0.25,
     base_dir: Path | None = None,
     cache_dir: Path | None = None,
 ) -> Tissue:
@@ -57,9 +60,13 @@ def load_tissue(
     ----------
     name
         `demo` (real H&E, fetched once; stand-ins without it), `procedural`,
-        `procedural:HxW`, or the path of an image or of a slide OpenSlide can read.
+        `procedural:HxW`, `graticule:PITCH_UM`, `graticule:PITCH_UM:HxW` (crossed
+        lines, for calibration), or the path of an image or of a slide that OpenSlide
+        can read.
     tone_curve
         The instrument's curve, used to decode stored 8-bit levels.
+    pixel_um
+        Size of a texel, for a graticule.
     base_dir
         Folder that relative paths start from (the instrument file's); default: here.
     cache_dir
@@ -76,6 +83,8 @@ def load_tissue(
         height, width = _parse_size(name)
         pixels = make_procedural_tissue(height, width)
         tissue = _finish(pixels, f"procedural tissue {height}x{width}, seed 0")
+    elif name.startswith("graticule:"):
+        tissue = _make_target(name, pixel_um)
     else:
         path = (base_dir or Path()) / Path(name).expanduser()
         stored, description = _read_stored(path)
@@ -111,6 +120,27 @@ def _import_or_none(name: str) -> Any:
         return __import__(name, fromlist=["_"])
     except (ImportError, OSError):  # OSError: the shared library itself is missing
         return None
+
+
+def _make_target(name: str, pixel_um: float) -> Tissue:
+    """Return the graticule called `graticule:PITCH_UM`, or `graticule:PITCH_UM:HxW`."""
+    match = re.fullmatch(r"graticule:(\d+(?:\.\d+)?)(?::(\d+x\d+))?", name)
+    if match is None:
+        msg = (
+            f"tissue '{name}': expected graticule:PITCH_UM or graticule:PITCH_UM:HxW, "
+            "for example graticule:10"
+        )
+        raise ConfigError(msg)
+    pitch_um = float(match[1])
+    if pitch_um < _LEAST_PITCH_PX * pixel_um:
+        msg = (
+            f"tissue '{name}': the pitch is {pitch_um:g} um; at least "
+            f"{_LEAST_PITCH_PX} texels of {pixel_um:g} um are needed"
+        )
+        raise ConfigError(msg)
+    shape = _parse_size(f"procedural:{match[2]}") if match[2] else PROCEDURAL_SHAPE
+    pixels = make_graticule(shape, pitch_um=pitch_um, pixel_um=pixel_um)
+    return _finish(pixels, f"graticule of {pitch_um:g} um, {shape[0]}x{shape[1]}")
 
 
 def _parse_size(name: str) -> tuple[int, int]:

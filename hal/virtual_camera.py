@@ -37,6 +37,14 @@ class PoseSource(Protocol):
         """Return what the controller reports at `t_s`."""
         ...
 
+    def glass_for(self, commanded: StagePosition) -> StagePosition:
+        """Return the true pose that driving upward to a place brings about."""
+        ...
+
+    def commanded_for(self, glass: StagePosition) -> StagePosition:
+        """Return where to drive, upward, for the glass to be at a true pose."""
+        ...
+
 
 class VirtualCamera:
     """Exposes at multiples of its period; frames are keyed by their running number.

@@ -5,6 +5,7 @@ Height of best focus: a plane (focus and tilt) plus a smooth relief. Tissue: abs
 2003.06630, Eqs. 2-3. All of it is a pure function of the slide's seed.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -38,13 +39,25 @@ class SlideTruth:
 
     Texel (r, c) has its centre at stage (x_um + (c + 1/2) p, y_um + (r + 1/2) p), where
     p is the *camera's* pixel: the texture is resampled to it once, here.
+
+    The slide lies as the camera sees it. Where the camera is turned or mirrored, it is
+    the stage that moves askew: about the tissue's centre, by `stage_to_picture`.
     """
 
     def __init__(
-        self, config: VirtualSlide, tissue: Tissue, *, pixel_um: float, seed: int
+        self,
+        config: VirtualSlide,
+        tissue: Tissue,
+        *,
+        pixel_um: float,
+        seed: int,
+        rotation_mrad: float = 0.0,
+        mirror: tuple[bool, bool] = (False, False),
     ) -> None:
         self.config = config
         self.pixel_um = pixel_um
+        self.stage_to_picture = _turned(rotation_mrad, mirror)
+        self._is_straight = bool(np.all(self.stage_to_picture == np.eye(2)))
         self.texture = _resample(tissue.pixels, config.pixel_um / pixel_um)
         rng = np.random.default_rng([seed, 0x51DE])
         self._relief = make_smooth_field(config.relief_period_um, rng)
@@ -75,6 +88,7 @@ class SlideTruth:
 
     def height_um(self, x_um: float, y_um: float) -> float:
         """Return the stage z of best focus at one place, mid-tissue, without colour."""
+        x_um, y_um = self._seen_um(x_um, y_um)
         grid = self._height_grid(np.array([x_um]), np.array([y_um]))
         return float(grid[0, 0])
 
@@ -116,6 +130,7 @@ class SlideTruth:
         self, x_um: float, y_um: float, shape: tuple[int, int]
     ) -> tuple[float, float]:
         """Return the exact (column, row) of the first texel under a centred camera."""
+        x_um, y_um = self._seen_um(x_um, y_um)
         column = (x_um - self.config.x_um) / self.pixel_um - shape[1] / 2
         row = (y_um - self.config.y_um) / self.pixel_um - shape[0] / 2
         return column, row
@@ -137,6 +152,14 @@ class SlideTruth:
             return float(heights.mean())
         return float(np.average(heights + shift, weights=absorbance))
 
+    def _seen_um(self, x_um: float, y_um: float) -> tuple[float, float]:
+        """Return where on the slide, as the camera sees it, a stage position looks."""
+        if self._is_straight:
+            return x_um, y_um
+        centre = np.array(self.centre_um)
+        x, y = centre + self.stage_to_picture @ (np.array([x_um, y_um]) - centre)
+        return float(x), float(y)
+
     def _centres_um(self, field: Field) -> tuple[Float64, Float64]:
         columns = np.arange(field.shape[1], dtype=np.float64)
         rows = np.arange(field.shape[0], dtype=np.float64)
@@ -146,7 +169,9 @@ class SlideTruth:
 
     def _height_grid(self, x_um: Float64, y_um: Float64) -> Float64:
         centre_x_um, centre_y_um = self.centre_um
-        tilt_x, tilt_y = (1e-3 * mrad for mrad in self.config.tilt_mrad)  # um per um
+        # The tilt is meant along the stage's axes, in um per um.
+        tilt = np.array(self.config.tilt_mrad, np.float64) * 1e-3
+        tilt_x, tilt_y = (self.stage_to_picture @ tilt).tolist()
         plane = tilt_y * (y_um - centre_y_um)[:, None] + tilt_x * (x_um - centre_x_um)
         relief = self._relief.grid(x_um, y_um) - self._relief_middle
         return self.config.focus_um + plane + self._relief_gain * relief
@@ -167,12 +192,20 @@ def _evenly(first: float, last: float, count: int) -> Float64:
     return np.asarray(np.linspace(first, last, count), np.float64)
 
 
+def _turned(rotation_mrad: float, mirror: tuple[bool, bool]) -> Float64:
+    """Return the matrix that turns a stage's motion into the field's in the picture."""
+    cos, sin = math.cos(1e-3 * rotation_mrad), math.sin(1e-3 * rotation_mrad)
+    signs = np.array([-1.0 if turned else 1.0 for turned in mirror])
+    turn = np.array([[cos, sin], [-sin, cos]])
+    return np.asarray(signs[:, None] * turn, np.float64)
+
+
 def _resample(texture: FloatImage, ratio: float) -> FloatImage:
     """Resample to the camera's pixel; `ratio` is texture pixel over camera pixel."""
     if abs(ratio - 1) < 1e-6:
         return texture
     method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC
-    size = tuple(max(1, round(n * ratio)) for n in texture.shape[1::-1])
-    resampled = cv2.resize(texture, size, interpolation=method)
+    # The exact ratio, not that of the rounded sizes: lengths on the slide are true.
+    resampled = cv2.resize(texture, None, fx=ratio, fy=ratio, interpolation=method)
     result: FloatImage = np.clip(resampled, 0, 1).astype(np.float32)
     return result

@@ -77,6 +77,14 @@ class VirtualStage:
         """Return where the glass truly was, is or will be; no real stage can tell."""
         return self.motion.true_pose_at(t_s)
 
+    def glass_for(self, commanded: StagePosition) -> StagePosition:
+        """Return the true pose that driving upward to a place brings about."""
+        return _as_position(self.motion.ideal_um(_as_triple(commanded)))
+
+    def commanded_for(self, glass: StagePosition) -> StagePosition:
+        """Return where to drive, upward, for the glass to be at a true pose."""
+        return _as_position(self.motion.motor_for_um(_as_triple(glass)))
+
     def move_to(self, position: StagePosition, wait: bool = True) -> MoveReceipt:
         """Move to an absolute position, approaching from below; see `devices.Stage`.
 

@@ -21,6 +21,8 @@ class VirtualTruth:
     sensor: Sensor
     tissue_description: str
     true_pose_at: Callable[[float], StagePosition]
+    glass_for: Callable[[StagePosition], StagePosition]
+    commanded_for: Callable[[StagePosition], StagePosition]
 
     def height_um(self, x_um: float, y_um: float) -> float:
         """Return the stage z of best focus at one place."""
@@ -34,6 +36,17 @@ class VirtualTruth:
         Drift and play of the stage come on top: compare with true poses.
         """
         return self.slide.mean_focus_um(x_um, y_um, shape or self.renderer.shape)
+
+    def commanded_focus_um(self, x_um: float, y_um: float) -> float:
+        """Return the z to drive up to for the best focus, at a commanded place.
+
+        Unlike the rest, all in the stage's own um, which may differ from true ones.
+        """
+        place = self.glass_for(StagePosition(x_um=x_um, y_um=y_um, z_um=0.0))
+        focus_um = self.mean_focus_um(place.x_um, place.y_um)
+        return self.commanded_for(
+            StagePosition(x_um=place.x_um, y_um=place.y_um, z_um=focus_um)
+        ).z_um
 
     def render_truth(self, x_um: float, y_um: float) -> FloatImage:
         """Return the all-in-focus, noise-free linear transmission of a camera field."""

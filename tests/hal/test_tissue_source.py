@@ -32,9 +32,28 @@ def test_procedural_is_seeded_and_looks_like_tissue() -> None:
     assert 0.1 < glass_share < 0.6
 
 
+def test_a_graticule_has_lines_at_its_pitch() -> None:
+    """10 um at 0.25 um: 40 px, a line of 8 px in each, its middle half a pitch in."""
+    target = load_tissue("graticule:10:120x200", pixel_um=0.25)
+    light = target.pixels[..., 1]
+    assert light.shape == (120, 200)
+    dark = light[0] < 0.5
+    assert np.flatnonzero(dark).tolist() == [
+        column for first in range(16, 200, 40) for column in range(first, first + 8)
+    ]
+    assert np.array_equal(light[:, 0] < 0.5, dark[:120])
+    assert light.max() == 1.0
+    assert light.min() == pytest.approx(0.05)
+    assert np.array_equal(target.pixels[..., 0], target.pixels[..., 2])
+
+
 @pytest.mark.parametrize(
     "name",
-    ["procedural:10", "procedural:4x4", "procedural:9000x9000", "nowhere.png", "../x"],
+    [
+        *("procedural:10", "procedural:4x4", "procedural:9000x9000"),
+        *("graticule:", "graticule:x", "graticule:1.5", "graticule:10:9x9"),
+        *("nowhere.png", "../x"),
+    ],
 )
 def test_bad_names_are_config_errors(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tissue"):

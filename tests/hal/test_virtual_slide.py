@@ -83,3 +83,46 @@ def test_the_texture_is_resampled_to_the_camera_pixel() -> None:
     blocks = TISSUE.pixels.reshape(80, 2, 120, 2, 3).mean(axis=(1, 3))
     assert np.abs(coarse.texture - blocks).max() < 1e-5
     assert make_slide(pixel_um=0.125).size_um == (60.0, 40.0)
+
+
+@pytest.mark.parametrize("mirror", [(False, False), (True, True), (False, True)])
+def test_a_turned_camera_sees_the_stage_move_askew(mirror: tuple[bool, bool]) -> None:
+    """30 mrad from x towards y: cos and sin of 0.03, by hand; y is turned over last."""
+    slide = SlideTruth(
+        VirtualSlide(x_um=100.0, y_um=200.0, tilt_mrad=(3.0, -2.0)),
+        TISSUE,
+        pixel_um=0.25,
+        seed=3,
+        rotation_mrad=30.0,
+        mirror=mirror,
+    )
+    x_um, y_um = slide.centre_um
+    before = np.array(slide.corner_px(x_um, y_um, (64, 80)))
+    assert before == pytest.approx((80.0, 48.0))
+    signs = np.where(mirror, -1.0, 1.0)
+    moved = np.array(slide.corner_px(x_um + 10.0, y_um, (64, 80))) - before
+    assert moved * 0.25 == pytest.approx(signs * (9.9955003, -0.2999550), abs=1e-6)
+    moved = np.array(slide.corner_px(x_um, y_um + 10.0, (64, 80))) - before
+    assert moved * 0.25 == pytest.approx(signs * (0.2999550, 9.9955003), abs=1e-6)
+    # The tilt stays that of the slide along the stage's axes.
+    assert slide.height_um(x_um + 1000.0, y_um) == pytest.approx(3.0)
+    assert slide.height_um(x_um, y_um + 1000.0) == pytest.approx(-2.0)
+    field = slide.field_at(x_um + 3.0, y_um + 1.0, (8, 8))
+    assert float(slide.field_heights_um(field).mean()) == pytest.approx(
+        3e-3 * 3.0 - 2e-3 * 1.0, abs=1e-3
+    )
+
+
+def test_lengths_on_the_slide_survive_another_pixel_size() -> None:
+    """A graticule of 6 um under pixels of 0.2525 um: 23.762 px, all over the slide."""
+    tissue = load_tissue("graticule:6:400x400", pixel_um=0.2)
+    slide = SlideTruth(VirtualSlide(pixel_um=0.2), tissue, pixel_um=0.2525, seed=0)
+    profile = 1 - slide.texture[..., 1].mean(axis=0).astype(float)
+    middles = []
+    for number in range(13):
+        expected = (number + 0.5) * 6 / 0.2525 - 0.5
+        around = np.arange(round(expected) - 7, round(expected) + 8)
+        dark = profile[around] - profile.min()
+        middles.append(float((around * dark).sum() / dark.sum()) - expected)
+    assert np.abs(middles).max() < 0.05
+    assert abs(np.polyfit(np.arange(13), middles, 1)[0]) < 0.003

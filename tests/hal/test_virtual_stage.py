@@ -220,3 +220,60 @@ def test_home_lifts_z_before_anything_moves_sideways() -> None:
     lifting_s = asked_s + 0.5
     assert stage.true_pose_at(lifting_s).x_um == pytest.approx(500.0)
     assert stage.true_pose_at(lifting_s).z_um > 100.0
+
+
+WRONG = {"scale": (1.04, 0.97, 1.02)}
+TURNS = {"periodic_um": (2.0, 0.0, 0.5), "periodic_period_um": (80.0, 80.0, 20.0)}
+
+
+def test_a_wrong_scale_counts_from_where_the_power_came_on() -> None:
+    clock = FakeClock()
+    stage = make_stage(clock, mechanics=WRONG)
+    assert glass_at(stage, clock) == at()
+    stage.move_to(at(x_um=700.0, y_um=300.0, z_um=110.0))
+    glass = glass_at(stage, clock)
+    assert glass.x_um == pytest.approx(500 + 1.04 * 200)
+    assert glass.y_um == pytest.approx(500 - 0.97 * 200)
+    assert glass.z_um == pytest.approx(100 + 1.02 * 10)
+    assert stage.position().x_um == pytest.approx(700.0)
+
+
+def test_a_wrong_scale_stretches_the_play_too() -> None:
+    clock = FakeClock()
+    stage = make_stage(clock, mechanics={**WRONG, **BACKLASH})
+    seen = []
+    for begin_um in (50.0, 150.0):
+        stage.move_to(at(z_um=begin_um))
+        stage.move_to(at(z_um=100.0))
+        seen.append(glass_at(stage, clock).z_um)
+    assert seen == pytest.approx([100.0, 100.0 + 1.02 * 4.0])
+
+
+def test_the_periodic_error_repeats_with_every_turn() -> None:
+    clock = FakeClock()
+    stage = make_stage(clock, mechanics=TURNS)
+    for x_um, error_um in [(500.0, 2.0), (520.0, 0.0), (540.0, -2.0), (580.0, 2.0)]:
+        stage.move_to(at(x_um=x_um))
+        # 500 um are six and a quarter turns.
+        assert glass_at(stage, clock).x_um - x_um == pytest.approx(error_um)
+
+
+def test_where_to_drive_for_a_true_place() -> None:
+    clock = FakeClock()
+    stage = make_stage(clock, mechanics={**WRONG, **TURNS, **BACKLASH})
+    wanted = at(x_um=333.0, y_um=612.0, z_um=91.0)
+    there = stage.commanded_for(wanted)
+    assert there.x_um == pytest.approx(500 - 167 / 1.04, abs=2.1)
+    back = stage.glass_for(there)
+    assert (back.x_um, back.y_um, back.z_um) == pytest.approx((333.0, 612.0, 91.0))
+    stage.move_to(at(x_um=100.0, y_um=100.0, z_um=20.0))
+    stage.move_to(there)
+    glass = glass_at(stage, clock)
+    # Half a step of rounding.
+    assert glass.x_um == pytest.approx(333.0, abs=0.06)
+    assert glass.z_um == pytest.approx(91.0, abs=0.03)
+
+
+def test_a_screw_that_would_turn_back_is_refused() -> None:
+    with pytest.raises(ValueError, match="would go back"):
+        Mechanics(periodic_um=(4.0, 0.0, 0.0), periodic_period_um=(20.0, 1.0, 1.0))
