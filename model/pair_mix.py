@@ -6,6 +6,7 @@ paper (arXiv 2003.06630, n ~ N(0, 1) um) plus a flat mix over defocus.
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,12 @@ class PairMix:
     stain_deviation: float = 0.2
     stain_turn_rad: float = 0.3
     srgb_share: float = 0.35
+    blend_share: float = 0.0
+    blend: Range = (0.3, 0.9)
+    sharpen_share: float = 0.0
+    sharpen: Range = (0.2, 1.0)
+    texture_jpeg_share: float = 0.0
+    texture_jpeg_quality: tuple[int, int] = (60, 95)
 
 
 # The default: half of the instruments lie near the reference.
@@ -72,6 +79,18 @@ TRAINING_MIX = PairMix()
 # the network best where its goals are stated, and keeps it safe elsewhere.
 REFERENCE_MIX = dataclasses.replace(
     TRAINING_MIX, reference_share=1.0, srgb_share=0.15, jpeg_share=0.2
+)
+# The reference instrument on textures that no slide has shown: two tissues over each
+# other, any stain, finer structures, sharpened and JPEG sources. What a network learns
+# of textures alone then does not pay.
+DIVERSE_MIX = dataclasses.replace(
+    REFERENCE_MIX,
+    texture_scale=(0.4, 1.0),
+    stain_deviation=0.5,
+    stain_turn_rad=1.0,
+    blend_share=0.5,
+    sharpen_share=0.3,
+    texture_jpeg_share=0.2,
 )
 # Never trained on: higher condenser, more phase, larger aberrations, other relief.
 # Offsets are the paper's, the spacing is the product's.
@@ -112,6 +131,7 @@ EVALUATION_RELIEF = dataclasses.replace(
 MIXES = {
     "training": TRAINING_MIX,
     "reference": REFERENCE_MIX,
+    "diverse": DIVERSE_MIX,
     "evaluation-coherent": EVALUATION_COHERENT,
     "evaluation-relief": EVALUATION_RELIEF,
 }
@@ -209,7 +229,21 @@ def draw_pair_spec(
         stain_turn_rad=_spread(rng, mix.stain_turn_rad),
         tone_curve="srgb" if _chance(rng, mix.srgb_share) else "linear",
         seed=int(rng.integers(2**31)),
+        **_draw_texture_changes(mix, rng),
     )
+
+
+def _draw_texture_changes(mix: PairMix, rng: np.random.Generator) -> dict[str, Any]:
+    """Draw what is done to the texture; draws nothing from mixes that do nothing."""
+    changes: dict[str, Any] = {}
+    if mix.blend_share and _chance(rng, mix.blend_share):
+        changes["texture_blend"] = float(rng.uniform(*mix.blend))
+    if mix.sharpen_share and _chance(rng, mix.sharpen_share):
+        changes["texture_sharpen"] = float(rng.uniform(*mix.sharpen))
+    if mix.texture_jpeg_share and _chance(rng, mix.texture_jpeg_share):
+        low, high = mix.texture_jpeg_quality
+        changes["texture_jpeg"] = int(rng.integers(low, high + 1))
+    return changes
 
 
 def _draw_offset_um(

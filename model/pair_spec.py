@@ -52,7 +52,12 @@ class PairSpec:
         Both shots are stored as JPEG of this quality; 0 for lossless.
     texture_scale, stain_gain, stain_turn_rad
         The texture is shrunk to this scale; optical densities are multiplied by colour
-        and their colour mixture is turned by a small angle about grey.
+        and their colour mixture is turned about grey.
+    texture_blend
+        A second texture lies over the first, with this share of its optical density.
+    texture_sharpen, texture_jpeg
+        Amount of unsharp masking, and JPEG quality (0: none), that the texture had been
+        through before it was laid under the microscope, as some files have.
     tone_curve
         How the camera stores light; known to the program.
     seed
@@ -88,6 +93,9 @@ class PairSpec:
     stain_turn_rad: float
     tone_curve: ToneCurve
     seed: int
+    texture_blend: float = 0.0
+    texture_sharpen: float = 0.0
+    texture_jpeg: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be rendered."""

@@ -16,6 +16,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from bifocus.errors import ConfigError, ImageFileError
 from bifocus.model.pair_spec import PairSpec
@@ -189,6 +190,21 @@ def draw_texture(
     ImageFileError
         If no image is large enough or has any texture.
     """
+    crop, file = _draw_crop(files, spec, side_px, rng)
+    light = compute_transmission(crop, spec)
+    if spec.texture_blend:
+        other, _ = _draw_crop(files, spec, side_px, rng)
+        light *= compute_transmission(other, spec) ** np.float32(spec.texture_blend)
+    return light, file
+
+
+def _draw_crop(
+    files: tuple[TextureFile, ...],
+    spec: PairSpec,
+    side_px: int,
+    rng: np.random.Generator,
+) -> tuple[UInt8Image, TextureFile]:
+    """Draw one crop as stored values, after what its file is to have been through."""
     folders = sorted({file.folder for file in files})
     for _ in range(_DRAWS_PER_CROP):
         folder = folders[rng.integers(len(folders))]
@@ -207,8 +223,7 @@ def draw_texture(
                 cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8
             )
         if crop.std(axis=(0, 1)).max() >= _LEAST_CONTRAST_LEVELS:
-            crop = _turn(crop, int(rng.integers(8)))
-            return compute_transmission(crop, spec), file
+            return _process(_turn(crop, int(rng.integers(8))), spec), file
     msg = (
         f"no crop of {side_px} px with texture in {len(files)} images of "
         f"{', '.join(folders)}"
@@ -233,6 +248,19 @@ def compute_transmission(stored: UInt8Image, spec: PairSpec) -> FloatImage:
     density = density * np.asarray(spec.stain_gain, dtype=np.float32)
     jittered: FloatImage = np.exp(-np.maximum(density, 0)).astype(np.float32)
     return jittered
+
+
+def _process(crop: UInt8Image, spec: PairSpec) -> UInt8Image:
+    """Sharpen and compress a crop as its record says."""
+    if spec.texture_sharpen:
+        smooth = cv2.GaussianBlur(crop, (0, 0), 1.0)
+        amount = spec.texture_sharpen
+        sharp = cv2.addWeighted(crop, 1 + amount, smooth, -amount, 0)
+        crop = np.asarray(sharp, dtype=np.uint8)
+    if spec.texture_jpeg:
+        encoded = simplejpeg.encode_jpeg(crop, quality=spec.texture_jpeg)
+        crop = simplejpeg.decode_jpeg(encoded)
+    return crop
 
 
 def _turn_about_grey(angle_rad: float) -> FloatImage:

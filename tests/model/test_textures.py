@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ from bifocus.model.textures import (
     find_data_dir,
     list_textures,
 )
+from bifocus.records import FloatImage, UInt8Image
+from bifocus.sharpness import measure_sharpness
 from tests.model.imaging_specs import plain_spec
 from tests.model.tissue_folder import make_tissue_folder
 
@@ -124,3 +127,28 @@ def test_stain_gain_scales_density() -> None:
     light = compute_transmission(stored, spec)[4, 4]
     half = 128 / 255
     np.testing.assert_allclose(light, [half**2, half, half**0.5], rtol=1e-3)
+
+
+def test_sharpened_compressed_and_laid_over_each_other(tmp_path: Path) -> None:
+    make_tissue_folder(tmp_path)
+    files = list_textures(tmp_path, "train")
+
+    def draw(**changes: Any) -> FloatImage:
+        spec = dataclasses.replace(plain_spec(), texture_scale=1.0, **changes)
+        return draw_texture(files, spec, 96, np.random.default_rng(3))[0]
+
+    plain = draw()
+    # Glass is put to 1 after sharpening, hence the tolerance.
+    assert (
+        measure_sharpness(_stored(draw(texture_sharpen=1.0)))[0]
+        > 1.2 * (measure_sharpness(_stored(plain))[0])
+    )
+    compressed = draw(texture_jpeg=60)
+    assert 0.001 < float(np.abs(compressed - plain).mean()) < 0.05
+    # What lies over it can only take light away.
+    assert np.all(draw(texture_blend=0.5) <= plain + 1e-6)
+    assert float(draw(texture_blend=0.5).mean()) < float(plain.mean())
+
+
+def _stored(light: FloatImage) -> UInt8Image:
+    return np.asarray(np.rint(255 * light), dtype=np.uint8)
