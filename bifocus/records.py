@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bifocus.calibrated_optics import CalibratedOptics
 from bifocus.errors import ConfigError
 
 UInt8Image = npt.NDArray[np.uint8]
@@ -192,6 +193,8 @@ class InstrumentProfile:
         Best focus, and the place at which it was found, in the stage frame.
     half_spacing_um
         dD as the stage achieves it.
+    optics
+        What fusion must know of the objective and the light; None if not measured.
     curve
         `z_um` and `sharpness` of the last stack at that place.
     values
@@ -216,6 +219,7 @@ class InstrumentProfile:
     half_spacing_um: Measured
     flat_field: FlatField | None
     simulated: bool
+    optics: CalibratedOptics | None = None
     curve: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Measured] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)

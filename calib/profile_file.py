@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field
 
+from bifocus.calibrated_optics import CalibratedOptics
 from bifocus.config_model import Finite, Model, NonNegative, parse_model
 from bifocus.errors import ConfigError, SlideFileError
 from bifocus.records import FlatField, InstrumentProfile, Measured
@@ -49,6 +50,7 @@ class _ProfileModel(Model):
     focus_y_um: Finite
     half_spacing_um: _MeasuredModel
     flat_field: _FlatFieldModel | None
+    optics: dict[str, Any] | None
     curve: dict[str, list[Finite]]
     values: dict[str, _MeasuredModel]
     facts: dict[str, Any]
@@ -102,7 +104,11 @@ def read_profile(path: Path) -> InstrumentProfile:
         )
         raise ConfigError(msg)
     model = parse_model(_ProfileModel, document, source=str(path))
-    profile = _as_record(model)
+    try:
+        profile = _as_record(model)
+    except ConfigError as error:
+        msg = f"{path}: {error}"
+        raise ConfigError(msg) from error
     if profile.sha256 != model.sha256:
         msg = (
             f"{path}: was changed after calibration: its content has SHA-256 "
@@ -116,7 +122,7 @@ def read_profile(path: Path) -> InstrumentProfile:
 
 def _as_record(model: _ProfileModel) -> InstrumentProfile:
     fields = model.model_dump(exclude={"version", "sha256"})
-    flat_field = fields.pop("flat_field")
+    flat_field, optics = fields.pop("flat_field"), fields.pop("optics")
     values = {name: Measured(**value) for name, value in fields.pop("values").items()}
     return InstrumentProfile(
         **{
@@ -124,6 +130,7 @@ def _as_record(model: _ProfileModel) -> InstrumentProfile:
             "focus_um": Measured(**fields["focus_um"]),
             "half_spacing_um": Measured(**fields["half_spacing_um"]),
             "flat_field": FlatField(**flat_field) if flat_field else None,
+            "optics": CalibratedOptics.from_dict(optics) if optics else None,
             "values": values,
         }
     )

@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from bifocus.calib.profile_file import check_identity, read_profile, write_profile
+from bifocus.calibrated_optics import CalibratedOptics, OffsetReadout
 from bifocus.errors import ConfigError, SlideFileError
 from bifocus.records import FlatField, InstrumentProfile, Measured
+from bifocus.transfer import Light
 
 PROFILE = InstrumentProfile(
     identity={"stage": "Sangaboard ünïcode", "camera": "42", "objective": "20x"},
@@ -27,6 +29,12 @@ PROFILE = InstrumentProfile(
     ),
     simulated=True,
     curve={"z_um": [1.0, 2.0], "sharpness": [3.0, 4.0]},
+    optics=CalibratedOptics(
+        na=0.745,
+        light=Light(condenser=0.55, spherical_waves=0.25),
+        chromatic_um=(0.1, 0.0, -0.2),
+        readout=OffsetReadout(gain=0.9, bias_um=0.01, range_um=2),
+    ),
     values={
         "na": Measured(value=0.745, standard_uncertainty=0.01, method="fit", unit=""),
         "settle_z_s": Measured(
@@ -45,11 +53,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "new folder" / "profile.yaml"
 
 
-@pytest.mark.parametrize("flat_field", [PROFILE.flat_field, None])
-def test_a_profile_comes_back_as_it_was(
-    path: Path, flat_field: FlatField | None
-) -> None:
-    profile = dataclasses.replace(PROFILE, flat_field=flat_field)
+@pytest.mark.parametrize(
+    "profile", [PROFILE, dataclasses.replace(PROFILE, flat_field=None, optics=None)]
+)
+def test_a_profile_comes_back_as_it_was(path: Path, profile: InstrumentProfile) -> None:
     write_profile(path, profile)
     assert read_profile(path) == profile
     assert [other.name for other in path.parent.iterdir()] == [path.name]
@@ -84,6 +91,7 @@ NAN = float("nan")
             {"flat_field": {"coefficients": [[1.0] * 6] * 2, "glass_fraction": 0.1}},
             "coefficients",
         ),
+        ({"optics": {"na": 0.7}}, "not the record of calibrated optics"),
         ({"version": 3}, "version"),
         ({"version": 1}, "version 1.*run `bifocus calibrate` again"),
     ],
