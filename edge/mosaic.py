@@ -16,9 +16,9 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from bifocus.edge.subpixel import sample_shifted
 from bifocus.errors import ConfigError
 from bifocus.records import FloatImage, PlacedTile, UInt8Image
+from bifocus.subpixel import sample_shifted
 
 FEATHER_PX = 32  # Long enough to hide a step in brightness, short against the overlap.
 GLASS_RGB = (240, 240, 240)  # What a reader shows where nothing was scanned.

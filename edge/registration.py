@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bifocus.edge.correlation import find_whole_shift, high_pass, refine_shift
+from bifocus.correlation import find_whole_shift, high_pass, refine_shift
 from bifocus.errors import ConfigError
 from bifocus.records import UInt8Image
 

@@ -171,7 +171,7 @@ class SlideTruth:
         centre_x_um, centre_y_um = self.centre_um
         # The tilt is meant along the stage's axes, in um per um.
         tilt = np.array(self.config.tilt_mrad, np.float64) * 1e-3
-        tilt_x, tilt_y = (self.stage_to_picture @ tilt).tolist()
+        tilt_x, tilt_y = map(float, self.stage_to_picture @ tilt)
         plane = tilt_y * (y_um - centre_y_um)[:, None] + tilt_x * (x_um - centre_x_um)
         relief = self._relief.grid(x_um, y_um) - self._relief_middle
         return self.config.focus_um + plane + self._relief_gain * relief

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from bifocus.edge.mosaic import MosaicRenderer
 from bifocus.edge.placement import solve_placement
 from bifocus.edge.registration import EdgeStrips, extract_strips, register_strips
-from bifocus.edge.subpixel import sample_shifted, shift_kernel
 from bifocus.errors import ConfigError
 from bifocus.records import PlacedTile, UInt8Image
+from bifocus.subpixel import sample_shifted, shift_kernel
 
 Float64 = npt.NDArray[np.float64]
 Cell = tuple[int, int]

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from bifocus.edge.subpixel import sample_shifted
 from bifocus.records import FloatImage, UInt8Image
+from bifocus.subpixel import sample_shifted
 
 CERTAIN_NCC = 0.8  # So far above any false pair that no further proposal is tried.
 SMOOTH_SIGMA_PX = 1.2  # Takes out noise, and detail too fine for derivative filters.
