@@ -5,6 +5,7 @@ Colours are those of Okabe and Ito (2008), told apart with any colour vision.
 
 import io
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -39,8 +40,9 @@ def put_legend_above(ax: Axes) -> None:
 def to_svg(figure: Figure) -> str:
     """Return the figure as SVG text, the same for the same figure."""
     text = io.StringIO()
-    # matplotlib would add its own name and the time of drawing.
-    figure.savefig(
-        text, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None}
-    )
+    # matplotlib would add its own name, the time of drawing, and random names inside.
+    with matplotlib.rc_context({"svg.hashsalt": "bifocus"}):
+        figure.savefig(
+            text, format="svg", dpi=RASTER_DPI, metadata={"Date": None, "Creator": None}
+        )
     return text.getvalue()
