@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bifocus.errors import CalibrationError
-from bifocus.focus_curve import FocusFit, check_stack, fit_focus
+from bifocus.focus_curve import (
+    FocusFit,
+    check_stack,
+    fit_focus,
+    fit_gaussian_top,
+)
 from bifocus.sharpness import measure_sharpness
 from tests.imaging import MATCHED, Scope, expose, render_incoherent
 from tests.tissue import procedural_tissue
@@ -105,3 +110,59 @@ def test_rendered_stacks_are_focused_to_a_twentieth(scope: Scope) -> None:
     bias_um = float(np.mean(errors_um)) if scope.spherical_waves else 0.0
     rmse_um = float(np.sqrt(np.mean((np.array(errors_um) - bias_um) ** 2)))
     assert rmse_um <= 0.05
+
+
+@given(centre_um=st.floats(-2.5, 2.5), seed=st.integers(0, 50))
+def test_unevenly_spaced_planes_are_as_good(centre_um: float, seed: int) -> None:
+    """Stages report whole steps, which need not be those that were planned."""
+    rng = np.random.default_rng(seed)
+    z_um = Z_UM + rng.uniform(-0.12, 0.12, Z_UM.size)
+    curve = 3.0 * np.exp(-((z_um - centre_um) ** 2) / 2)
+    fit = fit_focus(z_um, curve)
+    # Exact but where the vertex lies beyond the middle between two planes.
+    assert fit.focus_um == pytest.approx(centre_um, abs=0.07)
+    nearest = float(np.abs(z_um - centre_um).min())
+    if nearest < 0.15:
+        assert fit.focus_um == pytest.approx(centre_um, abs=1e-6)
+
+
+@given(
+    centre_um=st.floats(-2.0, 2.0),
+    sigma_um=st.floats(0.7, 3.0),
+    height=st.floats(1e-3, 1e6),
+)
+def test_the_gaussian_is_exact_on_a_gaussian(
+    centre_um: float, sigma_um: float, height: float
+) -> None:
+    curve = height * np.exp(-(((Z_UM - centre_um) / sigma_um) ** 2) / 2)
+    fit = fit_gaussian_top(Z_UM, curve)
+    assert fit.focus_um == pytest.approx(centre_um, abs=1e-6)
+    assert fit.sigma_um == pytest.approx(sigma_um, rel=1e-6)
+
+
+def test_the_two_estimators_part_on_a_skewed_curve() -> None:
+    """Steeper on the left: the peak stays at 0, the Gaussian leans to the right."""
+    z_um: Float64 = np.arange(-3.0, 3.1, 0.2, dtype=np.float64)
+    curve = np.exp(-((z_um / np.where(z_um < 0, 0.8, 1.4)) ** 2) / 2)
+    assert fit_focus(z_um, curve).focus_um == pytest.approx(0.0, abs=0.06)
+    assert fit_gaussian_top(z_um, curve).focus_um > 0.15
+
+
+def test_too_few_sharp_planes_are_no_gaussian() -> None:
+    with pytest.raises(CalibrationError, match="only 1 planes have half"):
+        fit_gaussian_top(Z_UM, np.exp(-((Z_UM / 0.2) ** 2)))
+
+
+@pytest.mark.parametrize(("share", "is_refused"), [(0.2, False), (0.5, True)])
+def test_two_peaks_are_refused(share: float, is_refused: bool) -> None:
+    """A second Gaussian 6 um away with a share of the first one's height."""
+    z_um: Float64 = np.arange(-4.0, 10.25, 0.5, dtype=np.float64)
+    curve = np.exp(-(z_um**2) / 1.5) + share * np.exp(-((z_um - 6) ** 2) / 1.5) + 0.01
+    fit = fit_focus(z_um, curve)
+    assert fit.rival == pytest.approx(share, abs=0.02)
+    assert fit.rival_um == 6.0
+    if is_refused:
+        with pytest.raises(CalibrationError, match=r"two peaks, at 0\.0 and 6\.0 um"):
+            check_stack(fit, texture=5.0, where="tile 3")
+    else:
+        check_stack(fit, texture=5.0, where="tile 3")
