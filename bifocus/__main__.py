@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from bifocus import __version__
 from bifocus.bench import PARTS, run_benchmarks
+from bifocus.cli_calibration import calibration
 from bifocus.cli_devices import devices
 from bifocus.cli_export import exports
 from bifocus.cli_firmware import firmware
@@ -44,11 +45,7 @@ from bifocus.edge.pairs_folder import (
 from bifocus.edge.scan_report import write_reports
 from bifocus.errors import BifocusError, ConfigError
 from bifocus.instrument_text import CameraKind, StageKind, instrument_text
-from bifocus.jobs import (
-    InstrumentFile,
-    calibrate_instrument,
-    scan_instrument,
-)
+from bifocus.jobs import InstrumentFile, scan_instrument
 from bifocus.report_page import format_duration
 from bifocus.whole_file import write_whole
 
@@ -78,6 +75,7 @@ app.add_typer(networks)
 app.add_typer(exports)
 app.add_typer(firmware)
 app.add_typer(devices)
+app.add_typer(calibration)
 
 InstrumentArgument = Annotated[
     Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
@@ -236,35 +234,6 @@ def plan(
         f"{estimate.slide_mb:.0f} MB of slide",
     }
     print_facts(f"plan of {instrument}", shown)
-
-
-@app.command(epilog="Example: `bifocus calibrate scanner.yaml -o calibration`")
-def calibrate(
-    instrument: InstrumentArgument,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for profile.yaml.")
-    ] = Path("calibration"),
-    region: RegionOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Find the focus and the lamp's falloff; write the profile."""
-    file = InstrumentFile.load(instrument)
-    profile, path = calibrate_instrument(file, file.region_um(region), out)
-    focus, spacing = profile.focus_um, profile.half_spacing_um
-    facts = {
-        "profile": str(path),
-        "focus_um": focus.value,
-        "focus_u_um": focus.standard_uncertainty,
-        "focus_x_um": profile.focus_x_um,
-        "focus_y_um": profile.focus_y_um,
-        "half_spacing_um": spacing.value,
-        "flat_field": profile.flat_field is not None,
-        "simulated": profile.simulated,
-    }
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts("profile", facts)
 
 
 @app.command(epilog="Example: `bifocus scan scanner.yaml -o scan1 --profile p.yaml`")

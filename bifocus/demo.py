@@ -80,7 +80,7 @@ def run_demo(
     whole_um = instrument.region_um(None)
     region_um = whole_um if n_tiles is None else _shrunk(instrument, whole_um, n_tiles)
     say("calibrating on the first tile with tissue")
-    profile, _ = calibrate_instrument(instrument, whole_um, out)
+    profile = calibrate_instrument(instrument, whole_um, out, is_brief=True).profile
     tiles = len(instrument.plan(region_um, profile.focus_um.value).visits)
     say(f"scanning {tiles} tiles with two shots each")
     result = scan_instrument(

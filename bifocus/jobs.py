@@ -4,13 +4,15 @@ Here calibration and the loop meet; neither knows of the other.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bifocus.calib.calibrate import calibrate, read_identity
-from bifocus.calib.profile_file import check_identity, read_profile, write_profile
+from bifocus.calib.procedure import OnStep, calibrate_briefly, calibrate_into
+from bifocus.calib.profile_file import read_profile, write_profile
+from bifocus.calib.profile_identity import check_identity, read_identity
+from bifocus.calib.step_result import Bench
 from bifocus.clock import VirtualClock
 from bifocus.config import EngineName, Instrument, load_instrument
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
@@ -83,23 +85,62 @@ class InstrumentFile:
         return plan
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibratedInstrument:
+    """What a calibration made; `truth` is there only on a virtual instrument."""
+
+    profile: InstrumentProfile
+    path: Path
+
+
 def calibrate_instrument(
-    instrument: InstrumentFile, region_um: Region, out: Path
-) -> tuple[InstrumentProfile, Path]:
+    instrument: InstrumentFile,
+    region_um: Region,
+    out: Path,
+    *,
+    only: Sequence[str] = (),
+    is_fresh: bool = False,
+    is_brief: bool = False,
+    on_step: OnStep | None = None,
+) -> CalibratedInstrument:
     """Calibrate and write `profile.yaml` into the folder `out`.
 
-    Returns
-    -------
-    tuple
-        The profile and the path it was written to.
+    Parameters
+    ----------
+    only, is_fresh, on_step
+        As `bifocus.calib.procedure.calibrate_into`.
+    is_brief
+        Measure only what a scan cannot do without, and keep no steps.
+
+    Raises
+    ------
+    BifocusError
+        If instrument, slide or disk do not allow it; an older profile is kept.
     """
     instrument.plan_dry(region_um)
     _check_writable(out)
-    with _open(instrument) as devices:
-        profile = calibrate(devices.stage, devices.camera, instrument.config, region_um)
     path = out / "profile.yaml"
-    write_profile(path, profile)
-    return profile, path
+    with _open(instrument) as devices:
+        bench = bench_of(devices, region_um)
+        if is_brief:
+            profile = calibrate_briefly(bench, on_step)
+            write_profile(path, profile)
+        else:
+            profile = calibrate_into(
+                bench, out, only=only, is_fresh=is_fresh, on_step=on_step
+            ).profile
+    return CalibratedInstrument(profile=profile, path=path)
+
+
+def bench_of(devices: OpenInstrument, region_um: Region) -> Bench:
+    """Return an open instrument as the steps of calibration take it."""
+    return Bench(
+        stage=devices.stage,
+        camera=devices.camera,
+        clock=devices.clock,
+        config=devices.config,
+        region_um=region_um,
+    )
 
 
 def scan_instrument(
@@ -187,7 +228,7 @@ def _profile_for(
 ) -> InstrumentProfile:
     if known is None:
         logger.info("no profile given: calibrating first")
-        return calibrate(devices.stage, devices.camera, devices.config, region_um)
+        return calibrate_briefly(bench_of(devices, region_um))
     identity = read_identity(devices.stage, devices.camera, devices.config)
     check_identity(known, identity)
     return known

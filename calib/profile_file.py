@@ -173,26 +173,3 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return value
-
-
-def check_identity(profile: InstrumentProfile, identity: dict[str, str]) -> None:
-    """Refuse a profile of other hardware.
-
-    Raises
-    ------
-    ConfigError
-        Naming each property that differs, with both values.
-    """
-    names = sorted(set(profile.identity) | set(identity))
-    differing = [
-        f"{name}: profile '{profile.identity.get(name, '-')}', "
-        f"instrument '{identity.get(name, '-')}'"
-        for name in names
-        if profile.identity.get(name) != identity.get(name)
-    ]
-    if differing:
-        msg = (
-            "the profile belongs to another instrument; run `bifocus calibrate`:\n  "
-            + "\n  ".join(differing)
-        )
-        raise ConfigError(msg)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bifocus.calib.calibrate import read_identity
+from bifocus.calib.profile_identity import read_identity
 from bifocus.config import Instrument
 from bifocus.edge.plan import ScanPlan, plan_scan
 from bifocus.hal.devices import (

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bifocus.calib.profile_file import check_identity, read_profile, write_profile
+from bifocus.calib.profile_file import read_profile, write_profile
+from bifocus.calib.profile_identity import check_identity
 from bifocus.calibrated_optics import CalibratedOptics, OffsetReadout
 from bifocus.errors import ConfigError, SlideFileError
 from bifocus.records import FlatField, InstrumentProfile, Measured

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bifocus.calib.profile_file import read_profile
+from bifocus.jobs import CalibratedInstrument
 from tests.cli.commands import GLASS_UM, Outcome, run_cli
 
 
@@ -16,23 +17,30 @@ def test_the_profile_is_written_into_a_new_folder(
     facts = outcome.document
     assert facts["profile"] == str(folder / "profile.yaml")
     profile = read_profile(folder / "profile.yaml")
-    assert facts["focus_um"] == profile.focus_um.value
+    for key, measured in profile.values.items():
+        told = facts[key]
+        assert told == facts["values"][key]
+        assert told["value"] == measured.value
+        assert told["u"] == measured.standard_uncertainty
+        assert (told["unit"], told["how"]) == (measured.unit, measured.method)
     # The packaged slide's focus is 12 um; tilt and relief move it by up to 2 um.
     assert profile.focus_um.value == pytest.approx(12.0, abs=2.0)
-    assert 0 < facts["focus_u_um"] < 0.3
-    assert facts["half_spacing_um"] == 0.75
+    assert 0 < facts["focus_um"]["u"] < 0.3
+    assert facts["half_spacing_um"]["value"] == pytest.approx(0.75, abs=0.05)
     assert facts["simulated"] is True
     assert "virtual slide: procedural tissue" in outcome.err
+    assert "[1/" in outcome.err
 
 
 def test_people_get_a_table(
     instrument: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = (read_profile(profile), profile)
-    monkeypatch.setattr("bifocus.__main__.calibrate_instrument", lambda *_: made)
+    made = CalibratedInstrument(profile=read_profile(profile), path=profile)
+    monkeypatch.setattr("bifocus.jobs.calibrate_instrument", lambda *_, **__: made)
     outcome = run_cli("calibrate", instrument)
     assert outcome.code == 0
-    assert outcome.out.startswith("profile\n")
+    assert outcome.out.startswith(str(profile))
+    assert "SIMULATED" in outcome.out
     assert "focus_um" in outcome.out
 
 

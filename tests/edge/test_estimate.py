@@ -29,7 +29,7 @@ def profile(
     instrument: InstrumentFile, tmp_path_factory: pytest.TempPathFactory
 ) -> InstrumentProfile:
     folder = tmp_path_factory.mktemp("profile")
-    return calibrate_instrument(instrument, REGION_UM, folder)[0]
+    return calibrate_instrument(instrument, REGION_UM, folder, is_brief=True).profile
 
 
 def estimate(

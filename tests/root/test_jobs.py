@@ -38,11 +38,14 @@ def instrument(tmp_path_factory: pytest.TempPathFactory) -> InstrumentFile:
 def profile(
     instrument: InstrumentFile, tmp_path_factory: pytest.TempPathFactory
 ) -> InstrumentProfile:
-    made, path = calibrate_instrument(
-        instrument, instrument.region_um(None), tmp_path_factory.mktemp("profile")
+    made = calibrate_instrument(
+        instrument,
+        instrument.region_um(None),
+        tmp_path_factory.mktemp("profile"),
+        is_brief=True,
     )
-    assert read_profile(path) == made
-    return made
+    assert read_profile(made.path) == made.profile
+    return made.profile
 
 
 def changed(instrument: InstrumentFile, section: str, **values: object) -> Instrument:
@@ -168,10 +171,10 @@ def test_an_unknown_strategy_is_refused(
 def test_the_probe_of_a_folder_leaves_no_trace(
     instrument: InstrumentFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ConfigError("no further")
 
-    monkeypatch.setattr(jobs, "calibrate", fail)
+    monkeypatch.setattr(jobs, "calibrate_into", fail)
     with pytest.raises(ConfigError, match="no further"):
         calibrate_instrument(instrument, ONE_TILE_UM, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

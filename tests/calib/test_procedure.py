@@ -5,8 +5,11 @@ import hashlib
 import pytest
 
 from bifocus import __version__
-from bifocus.calib.calibrate import calibrate
+from bifocus.calib.procedure import calibrate_briefly
+from bifocus.calib.step_result import Bench, Region
 from bifocus.errors import BlankSlideError, CalibrationError, OutOfTravelError
+from bifocus.hal.devices import Camera, Stage
+from bifocus.hal.open_instrument import OpenInstrument
 from bifocus.illumination import compute_gain
 from tests.scanner import (
     REGION_UM,
@@ -18,11 +21,27 @@ from tests.scanner import (
 )
 
 
+def bench(
+    instrument: OpenInstrument,
+    region_um: Region = REGION_UM,
+    *,
+    stage: Stage | None = None,
+    camera: Camera | None = None,
+) -> Bench:
+    return Bench(
+        stage=stage or instrument.stage,
+        camera=camera or instrument.camera,
+        clock=instrument.clock,
+        config=instrument.config,
+        region_um=region_um,
+    )
+
+
 def test_the_profile_holds_what_the_instrument_is() -> None:
     config = scanner_config(camera={"falloff": 0.15})
     with open_scanner(config) as instrument:
         stage = RecordingStage(instrument.stage)
-        profile = calibrate(stage, instrument.camera, config, REGION_UM)
+        profile = calibrate_briefly(bench(instrument, stage=stage))
         truth = truth_of(instrument)
         true_um = truth.mean_focus_um(profile.focus_x_um, profile.focus_y_um)
         camera_identity = instrument.camera.capabilities.identity
@@ -49,7 +68,7 @@ def test_the_first_place_may_be_glass() -> None:
     """The tissue covers only the left third: another place has to be tried."""
     config = scanner_config(virtual_slide={"x_um": 380.0 - 180.0})
     with open_scanner(config) as instrument:
-        profile = calibrate(instrument.stage, instrument.camera, config, REGION_UM)
+        profile = calibrate_briefly(bench(instrument))
         true_um = truth_of(instrument).mean_focus_um(
             profile.focus_x_um, profile.focus_y_um
         )
@@ -63,7 +82,7 @@ def test_a_blank_slide_is_called_blank_and_names_the_next_step() -> None:
         open_scanner(config) as instrument,
         pytest.raises(BlankSlideError, match=r"no tissue at 9 places.*check the slide"),
     ):
-        calibrate(instrument.stage, instrument.camera, config, REGION_UM)
+        calibrate_briefly(bench(instrument))
 
 
 def test_texture_without_a_focus_is_no_blank_slide() -> None:
@@ -78,7 +97,7 @@ def test_texture_without_a_focus_is_no_blank_slide() -> None:
         open_scanner(config) as instrument,
         pytest.raises(CalibrationError, match=r"no focus at 9 places"),
     ):
-        calibrate(instrument.stage, instrument.camera, config, REGION_UM)
+        calibrate_briefly(bench(instrument))
 
 
 @pytest.mark.parametrize("region_um", [(900.0, 310.0, 200.0, 168.0), (0, 0, 90, 90)])
@@ -90,5 +109,5 @@ def test_a_region_beyond_the_travel_moves_nothing(
     with open_scanner(config) as instrument:
         stage = RecordingStage(instrument.stage)
         with pytest.raises(OutOfTravelError, match="needs x = "):
-            calibrate(stage, instrument.camera, config, region_um)
+            calibrate_briefly(bench(instrument, region_um, stage=stage))
     assert stage.targets == []

@@ -1,0 +1,89 @@
+"""The steps of calibration in their order, and what each needs to have been done."""
+
+from dataclasses import dataclass
+
+from bifocus.calib.first_steps import (
+    measure_focus,
+    measure_illumination,
+    measure_spacing,
+)
+from bifocus.calib.step_result import Step
+from bifocus.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEntry:
+    """One step of the procedure.
+
+    Attributes
+    ----------
+    needs
+        Steps without whose result this one is left out.
+    uses
+        Steps whose result it takes where there is one.
+    is_essential
+        Without it there is no profile.
+    z_frames, xy_frames
+        About how many pictures it takes after moves along z, and across the slide:
+        for the estimate of a dry run.
+    what
+        What it finds out, for people.
+    """
+
+    name: str
+    run: Step
+    what: str
+    z_frames: int
+    xy_frames: int
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    is_essential: bool = False
+
+
+STEPS: tuple[StepEntry, ...] = (
+    StepEntry(
+        name="focus",
+        run=measure_focus,
+        what="best focus of a place with texture",
+        z_frames=60,
+        xy_frames=2,
+        is_essential=True,
+    ),
+    StepEntry(
+        name="illumination",
+        run=measure_illumination,
+        what="the lamp's falloff and colour",
+        z_frames=0,
+        xy_frames=16,
+        needs=("focus",),
+    ),
+    StepEntry(
+        name="spacing",
+        run=measure_spacing,
+        what="half-spacing dD of the two shots",
+        z_frames=0,
+        xy_frames=0,
+        needs=("focus",),
+        uses=("z", "optics"),
+        is_essential=True,
+    ),
+)
+
+BRIEF = ("focus", "illumination", "spacing")
+"""What a scan without a profile measures first, and the demo."""
+
+
+def choose_steps(names: tuple[str, ...]) -> tuple[StepEntry, ...]:
+    """Return the named steps in the order of the procedure; all where none is named.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown.
+    """
+    known = [entry.name for entry in STEPS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        msg = f"no calibration step '{unknown[0]}'; choose from {', '.join(known)}"
+        raise ConfigError(msg)
+    return tuple(entry for entry in STEPS if not names or entry.name in names)
