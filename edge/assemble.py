@@ -1,7 +1,8 @@
 """The last step of a scan: place all tiles, write the pyramidal slide, a thumbnail."""
 
 from bifocus import __version__
-from bifocus.config import Instrument
+from bifocus.config import Instrument, Scan
+from bifocus.edge.live_stitch import StitchOptions
 from bifocus.edge.mosaic import MosaicRenderer
 from bifocus.edge.placement import Placement, solve_placement
 from bifocus.edge.plan import ScanPlan
@@ -40,19 +41,8 @@ def write_slide(
     """
     renderer = mosaic_renderer(folder, plan, placement)
     width_px, height_px = renderer.size_px
-    description = SlideDescription(
-        width_px=width_px,
-        height_px=height_px,
-        pixel_um=plan.pixel_um,
-        objective=config.optics.objective,
-        magnification=config.optics.magnification,
-        na=config.optics.na,
-        instrument=config.name,
-        software=f"bifocus {__version__}",
-        acquired_utc=acquired_utc,
-        simulated=config.is_simulated,
-        wavelengths_um=config.optics.wavelengths_um,
-        notes=notes,
+    description = describe_slide(
+        config, plan, renderer.size_px, acquired_utc=acquired_utc, notes=notes
     )
     with SlideWriter(
         folder.slide,
@@ -64,6 +54,38 @@ def write_slide(
             writer.write_tile(row, column, pixels)
     write_thumbnail(folder.slide, folder.thumbnail)
     return width_px, height_px
+
+
+def describe_slide(
+    config: Instrument,
+    plan: ScanPlan,
+    size_px: tuple[int, int],
+    *,
+    acquired_utc: str,
+    notes: dict[str, str],
+) -> SlideDescription:
+    """Return what the slide's metadata tell: of the instrument, and of this scan."""
+    return SlideDescription(
+        width_px=size_px[0],
+        height_px=size_px[1],
+        pixel_um=plan.pixel_um,
+        objective=config.optics.objective,
+        magnification=config.optics.magnification,
+        na=config.optics.na,
+        instrument=config.name,
+        software=f"bifocus {__version__}",
+        acquired_utc=acquired_utc,
+        simulated=config.is_simulated,
+        wavelengths_um=config.optics.wavelengths_um,
+        notes=notes,
+    )
+
+
+def stitch_options(scan: Scan) -> StitchOptions:
+    """Return how an instrument file wants its slides stitched and written."""
+    return StitchOptions(
+        jpeg_quality=scan.jpeg_quality, chroma_subsampling=scan.jpeg_subsampling
+    )
 
 
 def mosaic_renderer(

@@ -10,7 +10,7 @@ Each pixel depends on tile positions alone, so windows fit together without a se
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -108,7 +108,17 @@ class MosaicRenderer:
             cell = (tile.row, tile.column)
             self._footprints[cell] = self._lay(tile)
             self._cache.pop(cell, None)
-        # In row-major order, so that sums do not depend on the order of arrival.
+        self._sort()
+
+    def forget(self, cells: Iterable[tuple[int, int]]) -> None:
+        """Drop tiles that no window will show again, from the cache too."""
+        for cell in cells:
+            del self._footprints[cell]
+            self._cache.pop(cell, None)
+        self._sort()
+
+    def _sort(self) -> None:
+        """Keep row-major order, so that sums do not depend on the order of arrival."""
         self._footprints = dict(sorted(self._footprints.items()))
         bounds = [(f.left, f.top, f.right, f.bottom) for f in self._footprints.values()]
         self._bounds = np.array(bounds, np.int64).reshape(-1, 4)

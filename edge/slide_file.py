@@ -46,6 +46,7 @@ __all__ = ["SlideDescription", "SlideReader", "SlideWriter", "write_thumbnail"]
 
 ChromaSubsampling = Literal["420", "444"]
 OpenFile = Callable[[Path, bytes, int], GrowingFile]
+OnPublish = Callable[[int, int, int], None]
 
 BACKGROUND_GREY = 236  # light, as glass is, yet not the pure white of an overexposure
 
@@ -77,6 +78,7 @@ class SlideWriter:
         chroma_subsampling: ChromaSubsampling = "420",
         sync_every: int = 16,
         open_file: OpenFile = DiskFile.create,
+        on_publish: OnPublish | None = None,
     ) -> None:
         """Create the file, valid and all grey; a file of that name is replaced.
 
@@ -97,6 +99,8 @@ class SlideWriter:
             the last tiles grey.
         open_file
             Makes the file from its path, first bytes and least length.
+        on_publish
+            Called with (level, row, column) of each tile once readers can see it.
 
         Raises
         ------
@@ -111,6 +115,7 @@ class SlideWriter:
         )
         self._quality = jpeg_quality
         self._subsampling = chroma_subsampling
+        self._on_publish = on_publish
         self._sync_every = sync_every
         background = np.full(3, BACKGROUND_GREY, dtype=np.uint8)
         self._reduced = ReducedTiles(self.levels, tile_px, background)
@@ -234,7 +239,10 @@ class SlideWriter:
         for tile in self._appended:
             for slot in self._tables[tile.level].offset_slots(tile.cell):
                 self._file.write_at(slot, pack_slot(tile.start))
-        self._appended.clear()
+        published, self._appended = self._appended, []
+        if self._on_publish is not None:
+            for tile in published:
+                self._on_publish(tile.level, *tile.cell)
 
     @contextlib.contextmanager
     def _closing_on_failure(self) -> Iterator[None]:

@@ -1,0 +1,355 @@
+"""Stitch while the scan runs: tiles go in as they come, slide tiles come out.
+
+On arrival a tile is registered with its neighbours; after each row the open rows are
+solved (`fixed_lag`) and the oldest become final; slide tiles in which nothing can
+change any more are rendered and written, a few with each arrival, so that no arrival
+waits for a whole row. `finish` does the rest.
+
+Tiles may come in any order. One that comes after its row is final is placed among its
+neighbours; slide tiles that it could show in have waited for it. One that never comes
+leaves a hole of background.
+
+In memory are: a bounded cache of decoded tiles, strips of one row, reduced tiles that
+wait for their children; per tile only its position and seam errors.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bifocus.edge.fixed_lag import LAG_ROWS, FixedLagPlacement
+from bifocus.edge.loop_closure import Cell, Vector
+from bifocus.edge.mosaic import FEATHER_PX, MosaicRenderer
+from bifocus.edge.placement import Placement
+from bifocus.edge.plan import ScanPlan
+from bifocus.edge.ready_tiles import Box, ReadyTiles, box_of
+from bifocus.edge.registration import EdgeStrips, extract_strips
+from bifocus.edge.seams import SeamRegister
+from bifocus.edge.slide_file import (
+    BACKGROUND_GREY,
+    ChromaSubsampling,
+    OnPublish,
+    SlideDescription,
+    SlideWriter,
+)
+from bifocus.errors import ConfigError
+from bifocus.records import UInt8Image
+
+logger = logging.getLogger(__name__)
+
+PAD_PX = 64  # The stage may be off by this at the border of the plan,
+PAD_SHARE = 0.005  # and by a wrong scale or a turned camera across it.
+# How far from its predicted place a tile that is not final may still come to lie.
+REACH_PX = 64.0
+LEAST_CACHE_TILES = 8  # What meets in a column of slide tiles, and its neighbour.
+
+LoadTile = Callable[[int, int], UInt8Image]
+OnTile = Callable[[int, int, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canvas:
+    """The slide's size, and where each planned tile would lie in it by the stage.
+
+    `nominal` is (row, column) -> corner (x_px, y_px), in mosaic_px.
+    """
+
+    width_px: int
+    height_px: int
+    nominal: dict[Cell, Vector]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StitchOptions:
+    """How the slide is stitched and written.
+
+    Attributes
+    ----------
+    lag_rows
+        Rows that stay open behind the one last completed.
+    feather_px
+        See `MosaicRenderer`.
+    cache_mb
+        Decoded source tiles kept, at most, in 10^6 bytes (eight tiles at least).
+    tile_px, jpeg_quality, chroma_subsampling, sync_every
+        See `SlideWriter`.
+    """
+
+    lag_rows: int = LAG_ROWS
+    feather_px: int = FEATHER_PX
+    cache_mb: float = 100.0
+    tile_px: int = 512
+    jpeg_quality: int = 90
+    chroma_subsampling: ChromaSubsampling = "444"
+    sync_every: int = 16
+
+
+def plan_canvas(plan: ScanPlan) -> Canvas:
+    """Return the slide that a plan will fill, with a margin for the stage's errors."""
+    corners = {
+        (visit.row, visit.column): (
+            visit.target.x_um / plan.pixel_um,
+            visit.target.y_um / plan.pixel_um,
+        )
+        for visit in plan.visits
+    }
+    left = min(x for x, _ in corners.values())
+    top = min(y for _, y in corners.values())
+    span_x = max(x for x, _ in corners.values()) - left
+    span_y = max(y for _, y in corners.values()) - top
+    pad_px = PAD_PX + math.ceil(PAD_SHARE * max(span_x, span_y))
+    return Canvas(
+        width_px=math.ceil(span_x) + plan.field_px[0] + 2 * pad_px,
+        height_px=math.ceil(span_y) + plan.field_px[1] + 2 * pad_px,
+        nominal={
+            cell: (x - left + pad_px, y - top + pad_px)
+            for cell, (x, y) in corners.items()
+        },
+    )
+
+
+class LiveStitcher:
+    """Makes one slide of one scan; call it from one thread.
+
+    The same calls in the same order give the same file, byte for byte. Close it with
+    `finish`, or with `abandon` when the scan has failed: the file is a valid slide
+    either way.
+    """
+
+    def __init__(
+        self,
+        plan: ScanPlan,
+        description: SlideDescription,
+        slide_path: Path,
+        load_tile: LoadTile,
+        options: StitchOptions | None = None,
+        on_tile: OnTile | None = None,
+    ) -> None:
+        """Create the slide, valid and grey.
+
+        Parameters
+        ----------
+        plan
+            The tiles that may come, and their overlap.
+        description
+            Of the slide; its size is that of `plan_canvas(plan)`.
+        slide_path
+            The file to make; one of that name is replaced.
+        load_tile
+            (row, column) -> a tile that was added, (height, width, 3) uint8. Called
+            until the tile's last slide tile is written, some rows later. The result
+            must not change.
+        options
+            Default: `StitchOptions()`.
+        on_tile
+            Called with (level, row, column, version) of the slide's tile grid once
+            readers can see a tile; `version` counts from 1.
+
+        Raises
+        ------
+        ConfigError
+            The description is for another canvas.
+        SlideFileError
+            The file cannot be created.
+        """
+        options = options or StitchOptions()
+        canvas = plan_canvas(plan)
+        size_px = (description.width_px, description.height_px)
+        if size_px != (canvas.width_px, canvas.height_px):
+            msg = (
+                f"{slide_path}: the slide is described as {size_px} px, the plan needs "
+                f"{canvas.width_px} x {canvas.height_px}; use plan_canvas(plan)"
+            )
+            raise ConfigError(msg)
+        self._plan = plan
+        self._load_tile = load_tile
+        self._places = FixedLagPlacement(canvas.nominal, lag_rows=options.lag_rows)
+        self._seams = SeamRegister(
+            (plan.step_um[0] / plan.pixel_um, plan.step_um[1] / plan.pixel_um),
+            self._cut_again,
+        )
+        band_rows = max(1, plan.field_px[1] // options.tile_px)
+        self._ready = ReadyTiles(size_px, options.tile_px, band_rows)
+        self._queue: deque[Cell] = deque()
+        self._per_arrival = 1
+        self._not_final = set(canvas.nominal)
+        self._row = min(row for row, _ in self._not_final)
+        self._in_use: dict[Cell, Box] = {}
+        self._size_px = size_px
+        self._n_outside = 0
+        height_px, width_px = plan.field_px[1], plan.field_px[0]
+        self._renderer = MosaicRenderer(
+            [],
+            (height_px, width_px),
+            load_tile,
+            feather_px=options.feather_px,
+            background=(BACKGROUND_GREY, BACKGROUND_GREY, BACKGROUND_GREY),
+            cache_tiles=max(
+                LEAST_CACHE_TILES,
+                int(options.cache_mb * 1e6 / (3 * height_px * width_px)),
+            ),
+        )
+        self._writer = SlideWriter(
+            slide_path,
+            description,
+            tile_px=options.tile_px,
+            jpeg_quality=options.jpeg_quality,
+            chroma_subsampling=options.chroma_subsampling,
+            sync_every=options.sync_every,
+            on_publish=None if on_tile is None else _first_version(on_tile),
+        )
+
+    @property
+    def untrusted_pairs(self) -> int:
+        """Neighbours so far between which nothing could be measured."""
+        return self._places.n_untrusted
+
+    def add(self, row: int, column: int, strips: EdgeStrips) -> None:
+        """Take a tile whose picture `load_tile` can give from now on.
+
+        Parameters
+        ----------
+        row, column
+            Its cell in the plan. A tile of a row that is not final may be added again
+            (a re-shot): the last one counts.
+        strips
+            Its borders, from `extract_strips`.
+
+        Raises
+        ------
+        ConfigError
+            The cell is not in the plan, or it is final already.
+        SlideFileError
+            The slide cannot be written; what was published stays.
+        """
+        cell = (row, column)
+        if self._places.place_of(cell) is not None:
+            msg = f"tile {cell} is in the slide already; it cannot be added again"
+            raise ConfigError(msg)
+        if row > self._row:
+            self._complete_rows(row - 1)
+            self._row = row
+        is_late = row < self._places.final_rows
+        if not is_late:
+            self._places.add(cell)
+        pairs = self._seams.add(row, column, strips)
+        if is_late:
+            self._places.place_late(cell, pairs)
+            self._accept([cell])
+        self._write(self._per_arrival)
+
+    def finish(self) -> Placement:
+        """Place and write everything that came; close the slide.
+
+        Returns
+        -------
+        Placement
+            Of every tile that came, in pixels of the slide.
+
+        Raises
+        ------
+        SlideFileError
+            The slide cannot be written; what was published stays.
+        """
+        _, final = self._places.finish(self._seams.pairs)
+        self._places.account(self._seams.pairs)
+        self._not_final.clear()
+        self._accept(final)
+        self._write(len(self._queue))
+        self._writer.close()
+        if self._n_outside:
+            logger.warning(
+                "%d tiles reach beyond the slide's border and were cut there; "
+                "calibrate the stage's scale",
+                self._n_outside,
+            )
+        return self._places.to_placement()
+
+    def abandon(self) -> None:
+        """Close the slide as it is; for a scan that failed. May follow anything."""
+        self._writer.close()
+
+    def _complete_rows(self, row: int) -> None:
+        solved, final = self._places.complete_row(row, self._seams.pairs)
+        if solved is not None:
+            self._seams.learn(solved)
+        self._places.account(
+            self._seams.take_pairs_above(self._places.first_row_in_use)
+        )
+        self._accept(final)
+        self._per_arrival = 1 + len(self._queue) // self._plan.columns
+
+    def _accept(self, final: list[Cell]) -> None:
+        """Let the renderer have final tiles, and queue what has become ready."""
+        tiles = self._places.tiles_of(final)
+        self._renderer.add(tiles)
+        boxes = {
+            (tile.row, tile.column): box_of((tile.x_px, tile.y_px), self._plan.field_px)
+            for tile in tiles
+        }
+        self._in_use.update(boxes)
+        self._not_final -= boxes.keys()
+        self._n_outside += sum(map(self._is_outside, boxes.values()))
+        self._ready.reach(boxes.values())
+        self._queue.extend(self._ready.take_ready(self._open_boxes()))
+
+    def _open_boxes(self) -> list[Box]:
+        """Where tiles without a final place may lie.
+
+        The first of each column below the final rows stands for all below it.
+        """
+        first_open: dict[int, Cell] = {}
+        missing = []
+        for cell in self._not_final:
+            if cell[0] < self._places.final_rows:
+                missing.append(cell)
+            else:
+                first_open[cell[1]] = min(cell, first_open.get(cell[1], cell))
+        return [
+            box_of(self._places.predict(cell), self._plan.field_px, REACH_PX)
+            for cell in (*missing, *first_open.values())
+        ]
+
+    def _write(self, n_tiles: int) -> None:
+        """Render and write the next tiles; what then shows nowhere else is let go."""
+        if not self._queue:
+            return
+        size = self._writer.tile_px
+        for _ in range(min(n_tiles, len(self._queue))):
+            row, column = self._queue.popleft()
+            pixels = self._renderer.render(column * size, row * size, size, size)
+            self._writer.write_tile(row, column, pixels)
+        if not self._queue:
+            self._writer.flush()
+            done = [
+                c for c, box in self._in_use.items() if not self._ready.is_needed(box)
+            ]
+            self._renderer.forget(done)
+            for cell in done:
+                del self._in_use[cell]
+
+    def _is_outside(self, box: Box) -> bool:
+        left, top, right, bottom = box
+        width_px, height_px = self._size_px
+        return left < 0 or top < 0 or right > width_px or bottom > height_px
+
+    def _cut_again(self, row: int, column: int) -> EdgeStrips:
+        return extract_strips(
+            self._load_tile(row, column),
+            row=row,
+            column=column,
+            overlap_x_px=self._plan.overlap_px[0],
+            overlap_y_px=self._plan.overlap_px[1],
+        )
+
+
+def _first_version(on_tile: OnTile) -> OnPublish:
+    """Every tile of the slide is written once."""
+
+    def on_publish(level: int, row: int, column: int) -> None:
+        on_tile(level, row, column, 1)
+
+    return on_publish
