@@ -102,8 +102,8 @@ def compute_transfer(
     )
     radius = objective.na / objective.wavelength_um
     at_frequency = _between(table, np.asarray(frequency_per_um) / radius / 2, axis=1)
-    share = (_rim_waves(objective, light.pupil, np.asarray(z_um)) / _MOST_WAVES + 1) / 2
-    transfer = _between(at_frequency, share, axis=0)
+    waves = compute_rim_waves(objective, light.pupil, np.asarray(z_um))
+    transfer = _between(at_frequency, (waves / _MOST_WAVES + 1) / 2, axis=0)
     result: Float32 = transfer.real + np.float32(light.phase_ratio) * transfer.imag
     return result
 
@@ -124,7 +124,7 @@ def _na_step(objective: Objective) -> int:
     return max(1, round(objective.na / objective.refractive_index / _NA_STEP))
 
 
-def _rim_waves(objective: Objective, pupil: Pupil, z_um: Float64) -> Float64:
+def compute_rim_waves(objective: Objective, pupil: Pupil, z_um: Float64) -> Float64:
     """Return the defocus at the rim of the pupil in waves; see `optics.pupil_phase`."""
     index = objective.refractive_index
     sine = objective.na / index
@@ -139,21 +139,56 @@ def _table(
 ) -> Complex64:
     """Return H over defocus -8..8 waves and frequency 0..2 pupil radii."""
     s = np.asarray(np.linspace(0, 2, _S_SAMPLES), dtype=np.float64)
-    scattered, straight, weight = _overlap_nodes(condenser, s)
+    light = Light(condenser=condenser, spherical_waves=spherical_waves, pupil=pupil)
     sine = min(na_step * _NA_STEP, 0.98)
-    waves = _depth(scattered, pupil, sine) - _depth(straight, pupil, sine)
-    aberration = spherical_waves * (scattered**4 - scattered**2)
-    aberration -= spherical_waves * (straight**4 - straight**2)
     count = round(2 * _MOST_WAVES / _WAVE_STEP) + 1
-    start = aberration - _MOST_WAVES * waves
+    steps = (-_MOST_WAVES, _WAVE_STEP, count)
+    table = integrate_transfer(light, sine, s, steps)
+    table.setflags(write=False)
+    return table
+
+
+def integrate_transfer(
+    light: Light,
+    sine: float,
+    s: Float64,
+    steps: tuple[float, float, int],
+    *,
+    nodes: tuple[int, int] = (_NODES_ALONG, _NODES_ACROSS),
+) -> Complex64:
+    """Return H by quadrature, without any table.
+
+    Parameters
+    ----------
+    light
+        Condenser, aberration and pupil.
+    sine
+        NA / index, which shapes the exact pupil only.
+    s
+        Frequencies in pupil radii, 0 to 2, shape (s,).
+    steps
+        First defocus in waves at the rim, step, and number of steps.
+    nodes
+        Of the quadrature, along and across the overlap; fewer will do for few waves.
+
+    Returns
+    -------
+    ndarray of complex64
+        Shape (steps, s); the real part passes absorption, the imaginary phase.
+    """
+    first, step, count = steps
+    scattered, straight, weight = _overlap_nodes(light.condenser, s, nodes)
+    waves = _depth(scattered, light.pupil, sine) - _depth(straight, light.pupil, sine)
+    aberration = light.spherical_waves * (scattered**4 - scattered**2)
+    aberration -= light.spherical_waves * (straight**4 - straight**2)
+    start = aberration + first * waves
     field = (weight * np.exp(2j * np.pi * start)).astype(np.complex64)
     # One step of defocus turns each node by its own angle: no exponential per entry.
-    turn = np.exp(2j * np.pi * _WAVE_STEP * waves).astype(np.complex64)
-    table = np.empty((count, _S_SAMPLES), dtype=np.complex64)
+    turn = np.exp(2j * np.pi * step * waves).astype(np.complex64)
+    table = np.empty((count, s.size), dtype=np.complex64)
     for row in range(count):
         table[row] = field.sum(axis=1)
         field *= turn
-    table.setflags(write=False)
     return table
 
 
@@ -166,7 +201,16 @@ def _depth(rho: Float64, pupil: Pupil, sine: float) -> Float64:
     return depth
 
 
-def _overlap_nodes(condenser: float, s: Float64) -> tuple[Float64, Float64, Float64]:
+@lru_cache(maxsize=8)
+def _gauss_rule(count: int) -> tuple[Float64, Float64]:
+    """Gauss-Legendre nodes and weights; slow to make, so they are kept."""
+    points, weights = leggauss(count)
+    return points, weights
+
+
+def _overlap_nodes(
+    condenser: float, s: Float64, nodes: tuple[int, int]
+) -> tuple[Float64, Float64, Float64]:
     """Return pupil radii of both waves and weights, shape (s, nodes).
 
     The overlap of the condenser's disc about 0 and the pupil about -s is cut where
@@ -177,8 +221,8 @@ def _overlap_nodes(condenser: float, s: Float64) -> tuple[Float64, Float64, Floa
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing = np.where(s > 0, (1 - s**2 - condenser**2) / (2 * s), high)
     crossing = np.clip(crossing, low, high)
-    along, along_weight = leggauss(_NODES_ALONG)
-    across, across_weight = leggauss(_NODES_ACROSS)
+    along, along_weight = _gauss_rule(nodes[0])
+    across, across_weight = _gauss_rule(nodes[1])
     angle = (along + 1) * np.pi / 2
     parts = []
     for start, stop in ((low, crossing), (crossing, high)):

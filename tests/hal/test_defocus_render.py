@@ -14,6 +14,7 @@ from bifocus.hal.otf_bank import OtfBank
 from bifocus.hal.tissue_source import Tissue, load_tissue
 from bifocus.hal.virtual_slide import Field, SlideTruth
 from bifocus.optics import Objective, otf_grid, psf_radial
+from bifocus.transfer import Light
 
 Float64 = npt.NDArray[np.float64]
 
@@ -197,3 +198,32 @@ def test_the_bank_agrees_with_the_exact_otf(spherical_waves: float) -> None:
     for z_um in (-3.97, -1.05, -0.02, 0.0, 0.449):
         exact = otf_grid(objective, shape, 0.25, z_um)
         assert np.abs(bank.grid(objective, z_um) - exact).max() < 2e-3
+
+
+@pytest.mark.parametrize("spherical_waves", [0.0, 0.2])
+def test_a_condenser_that_fills_the_pupil_is_incoherent_light(
+    spherical_waves: float,
+) -> None:
+    """Two quadratures of one integral: Hopkins' overlap, and Abbe's sum."""
+    shape = (90, 100)
+    light = Light(condenser=1.0, spherical_waves=spherical_waves)
+    bank = OtfBank(shape, 0.25, light)
+    objective = Objective(na=0.75, wavelength_um=0.53, spherical_waves=spherical_waves)
+    for z_um in (-3.97, 0.0, 0.449):
+        exact = otf_grid(objective, shape, 0.25, z_um)
+        assert np.abs(bank.grid(objective, z_um) - exact).max() < 2e-3
+
+
+def test_light_from_a_small_condenser_shows_phase_out_of_focus() -> None:
+    """In focus phase shows nothing; above and below, contrasts of opposite sign."""
+    shape = (90, 100)
+    objective = Objective(na=0.75, wavelength_um=0.53)
+    absorbing = OtfBank(shape, 0.25, Light(condenser=0.5))
+    retarding = OtfBank(shape, 0.25, Light(condenser=0.5, phase_ratio=1.0))
+    above, focus, below = (
+        retarding.grid(objective, z_um) - absorbing.grid(objective, z_um)
+        for z_um in (1.0, 0.0, -1.0)
+    )
+    assert np.abs(focus).max() < 1e-4
+    assert np.abs(above).max() > 0.2
+    np.testing.assert_allclose(above, -below, atol=1e-3)
