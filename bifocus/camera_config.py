@@ -12,13 +12,39 @@ Exposure_s = Annotated[float, Field(gt=0, le=10)]
 Rate_hz = Annotated[float, Field(gt=0, le=1000)]
 
 
+Balance = Annotated[float, Field(ge=0.2, le=5)]
+Place = Annotated[float, Field(ge=-1, le=1)]
+
+
 class VirtualSensor(Model):
-    """The sensor of a simulated camera; glass in the middle fills `white_level`."""
+    """The sensor and the lamp of a simulated camera: hidden truth, faults included.
+
+    Attributes
+    ----------
+    white_level
+        Share of full scale that glass in the field's middle reaches.
+    falloff, falloff_middle
+        How much darker the light is at the field's corners, and where it is brightest:
+        x, y from -1 to 1 across the field.
+    white_balance
+        Factor of each colour, red, green, blue; 1 is balanced.
+    dark_level
+        What is added to all pixels, in levels of 255 of linear light.
+    lamp
+        `off` leaves the slide without light.
+    tone_curve
+        What the camera truly does; left out, it is as `optics.tone_curve` declares.
+    """
 
     full_well_e: Annotated[float, Field(ge=100, le=1e7)] = 20000.0
     read_noise_e: NonNegative = 8.0
-    white_level: Annotated[float, Field(gt=0.2, le=1.0)] = 0.92
+    white_level: Annotated[float, Field(gt=0.01, le=4.0)] = 0.92
     falloff: Fraction = 0.0
+    falloff_middle: tuple[Place, Place] = (0.0, 0.0)
+    white_balance: tuple[Balance, Balance, Balance] = (1.0, 1.0, 1.0)
+    dark_level: Annotated[float, Field(ge=0, le=64)] = 0.0
+    lamp: Literal["on", "off"] = "on"
+    tone_curve: Literal["linear", "srgb"] | None = None
 
 
 class VirtualCameraConfig(VirtualSensor):

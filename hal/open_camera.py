@@ -213,7 +213,11 @@ def _make_truth(
         read_noise_e=facts.read_noise_e,
         white_level=facts.white_level,
         falloff=facts.falloff,
-        tone_curve=optics.tone_curve,
+        falloff_middle=facts.falloff_middle,
+        white_balance=facts.white_balance,
+        dark_level=facts.dark_level,
+        is_lamp_on=facts.lamp == "on",
+        tone_curve=facts.tone_curve or optics.tone_curve,
     )
     truth = VirtualTruth(
         slide=slide,

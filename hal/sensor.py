@@ -1,4 +1,4 @@
-"""From light to 8-bit levels: illumination, shot and read noise, tone curve, rounding.
+"""From light to 8-bit levels: lamp, falloff, noise, dark level, tone curve, rounding.
 
 Pure. Noise model: EMVA Standard 1288, release 4.0, section 2 (Poisson photoelectrons,
 taken as normal, plus normal dark noise), without dark current.
@@ -19,7 +19,8 @@ Float32 = npt.NDArray[np.float32]
 class Sensor:
     """What turns transmission into levels; glass in the field's middle = white level.
 
-    `white_level` is the share of the full well that glass fills, in linear light.
+    `white_level` is the share of the full well that glass fills, in linear light; the
+    other fields are as in `bifocus.camera_config.VirtualSensor`.
     """
 
     full_well_e: float
@@ -27,6 +28,10 @@ class Sensor:
     white_level: float
     falloff: float
     tone_curve: ToneCurve
+    falloff_middle: tuple[float, float] = (0.0, 0.0)
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    dark_level: float = 0.0
+    is_lamp_on: bool = True
 
     def expose(
         self, light: FloatImage, rng: np.random.Generator, gain: float = 1.0
@@ -35,20 +40,39 @@ class Sensor:
 
         `gain` is the exposure time over the one that gives `white_level`.
         """
-        flat = light * illumination(light.shape[:2], self.falloff)[..., None]
-        electrons = flat * np.float32(self.white_level * self.full_well_e * gain)
+        field = illumination(light.shape[:2], self.falloff, self.falloff_middle)
+        electrons = light * field[..., None]
+        electrons *= np.float32(self._glass_e * gain)
+        if self.white_balance != (1.0, 1.0, 1.0):
+            electrons *= np.asarray(self.white_balance, np.float32)
         spread = np.sqrt(electrons + np.float32(self.read_noise_e**2))
         electrons += spread * rng.standard_normal(light.shape, dtype=np.float32)
-        return encode(electrons / np.float32(self.full_well_e), self.tone_curve)
+        electrons /= np.float32(self.full_well_e)
+        if self.dark_level:
+            electrons += np.float32(self.dark_level / 255)
+        return encode(electrons, self.tone_curve)
 
     def encode(self, light: FloatImage) -> UInt8Image:
-        """Return the picture without noise and with even illumination."""
+        """Return the picture without noise, under even, white light, dark level off."""
         return encode(light * np.float32(self.white_level), self.tone_curve)
 
+    @property
+    def _glass_e(self) -> float:
+        return self.white_level * self.full_well_e if self.is_lamp_on else 0.0
 
-def illumination(shape: tuple[int, ...], falloff: float) -> Float32:
-    """Return the relative light over the field: 1 - falloff (r / r_corner)^2."""
-    y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] * shape[0]
-    x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :] * shape[1]
+
+def illumination(
+    shape: tuple[int, ...], falloff: float, middle: tuple[float, float] = (0.0, 0.0)
+) -> Float32:
+    """Return the relative light over the field: 1 - falloff (r / r_corner)^2.
+
+    `middle` is where it is brightest, x and y in -1..1; far corners get darker still,
+    down to nothing.
+    """
+    y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
+    across = (x - np.float32(middle[0])) * shape[1]
+    down = (y - np.float32(middle[1])) * shape[0]
     corner = np.float32(shape[0] ** 2 + shape[1] ** 2)
-    return np.asarray(1 - falloff * (x * x + y * y) / corner, np.float32)
+    relative = 1 - np.float32(falloff) * (across * across + down * down) / corner
+    return np.asarray(np.maximum(relative, 0), np.float32)

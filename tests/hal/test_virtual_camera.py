@@ -167,3 +167,27 @@ def test_the_tone_curve_is_applied_last() -> None:
     # sRGB of 0.4 in linear light: 1.055 x 0.4^(1/2.4) - 0.055 = 0.6652.
     assert make_sensor(tone_curve="srgb").encode(grey)[0, 0, 0] == round(255 * 0.6652)
     assert make_sensor().encode(grey)[0, 0, 0] == round(255 * 0.4)
+
+
+def test_dark_level_and_white_balance_are_added_to_what_the_sensor_counts() -> None:
+    sensor = make_sensor(dark_level=5.0, white_balance=(0.9, 1.0, 0.6))
+    levels = sensor.expose(GLASS, np.random.default_rng(2)).mean(axis=(0, 1))
+    expected = 255 * 0.8 * np.array([0.9, 1.0, 0.6]) + 5
+    assert levels == pytest.approx(expected, abs=0.08)  # 48,000 samples of 2.4 levels
+    # The picture that truth is compared with knows neither.
+    assert sensor.encode(GLASS)[0, 0].tolist() == [204, 204, 204]
+
+
+def test_without_lamp_only_the_dark_is_left() -> None:
+    sensor = make_sensor(dark_level=5.0, is_lamp_on=False)
+    levels = sensor.expose(GLASS, np.random.default_rng(2))
+    # Read noise alone: 20 of 10,000 electrons, and rounding.
+    assert levels.mean() == pytest.approx(5.0, abs=0.02)
+    assert levels.std() == pytest.approx(np.hypot(0.51, 12**-0.5), rel=0.02)
+
+
+def test_the_light_may_be_brightest_beside_the_middle() -> None:
+    gain = illumination((101, 151), 0.3, (0.5, -0.2))
+    assert gain.max() == pytest.approx(1.0, abs=1e-3)
+    assert int(gain.argmax()) == 40 * 151 + 112
+    assert gain[40, 0] < gain[40, -1]
