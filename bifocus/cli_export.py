@@ -90,7 +90,7 @@ def export(
         msg = "--runtime is for --to onnx --precision int8: each fuses another form"
         raise ConfigError(msg)
     if whole:
-        _export_whole(model, out, to, precision, tile, as_json)
+        _export_whole(model, out, to, precision, tile, calibration, as_json)
     elif to == "tensorrt":
         _export_engine(model, out, precision, tile, calibration, as_json)
     else:
@@ -103,6 +103,7 @@ def _export_whole(
     to: Target,
     precision: Precision,
     tile: tuple[int, int] | None,
+    calibration: Path | None,
     as_json: bool,
 ) -> None:
     """Put the physics before a network; of a graph that has it, build the engine."""
@@ -118,11 +119,18 @@ def _export_whole(
     _need_exporter()
     from bifocus.whole_job import WholeRequest, export_whole
 
+    given = None if calibration is None else _read_calibration(calibration, model)
     done = export_whole(
-        WholeRequest(source=model, folder=out, precision=precision, size_px=tile)
+        WholeRequest(
+            source=model,
+            folder=out,
+            precision=precision,
+            size_px=tile,
+            calibration=given,
+        )
     )
     if to == "onnx":
-        _show(done.path, done.manifest, None, as_json)
+        _show(done.path, done.manifest, done.calibration, as_json)
     else:
         graph = out / done.manifest.main_file
         _export_engine(graph, out, precision, tile, None, as_json)

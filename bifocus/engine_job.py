@@ -164,6 +164,7 @@ def _check_whole(
                 against=f"ONNX Runtime {onnxruntime.__version__}, the graph it was "
                 "built from",
                 device=engine.name,
+                precision=manifest.precision,
             )
             for pair in expected
         )

@@ -5,6 +5,7 @@ and the network in PyTorch. Nothing is written before the graph has passed.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,6 @@ from bifocus.engine_manifest import (
     manifest_path,
     write_manifest,
 )
-from bifocus.errors import ConfigError
 from bifocus.export.export_graph import GraphRequest, MadeGraph, make_graph
 from bifocus.export.export_model import (
     Exported,
@@ -30,7 +30,7 @@ from bifocus.export.export_model import (
     graph_facts,
 )
 from bifocus.export.graph_audit import count_convolutions
-from bifocus.export.parity import Engine, require_parity
+from bifocus.export.parity import Engine, Pictures, require_parity
 from bifocus.export.parity_pictures import TISSUE, fit_pictures, simulated_shots
 from bifocus.export.pixel_graph import describe_graph
 from bifocus.export.runtimes import ONNXRUNTIME_NAME, TORCH_NAME, torch_engine
@@ -70,21 +70,19 @@ class WholeRequest:
     folder
         Made if absent.
     precision
-        Of the network; physics is float32 always.
+        Of the network; physics is float32 always. INT8 is in TensorRT's form, half
+        precision elsewhere.
     size_px
         Rows and columns of the shots: the graph takes no other.
+    calibration
+        Pictures for INT8; None for those that come with the exporter.
     """
 
     source: Path
     folder: Path
     precision: Precision
     size_px: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        """Refuse what has not been tried."""
-        if self.precision == "int8":
-            msg = "--whole takes --precision fp32 or fp16: its int8 has not been tried"
-            raise ConfigError(msg)
+    calibration: Sequence[Pictures] | None = None
 
 
 def export_whole(request: WholeRequest) -> Exported:
@@ -107,6 +105,7 @@ def export_whole(request: WholeRequest) -> Exported:
             precision=request.precision,
             size_px=request.size_px,
             runtime="tensorrt",
+            calibration=request.calibration,
         ),
         facts={},
     )
@@ -125,6 +124,7 @@ def export_whole(request: WholeRequest) -> Exported:
             subject=ONNXRUNTIME_NAME,
             against=_AGAINST,
             device="CPU",
+            precision=request.precision,
         )
         for one in sets
     )
@@ -137,7 +137,7 @@ def export_whole(request: WholeRequest) -> Exported:
         write_whole(request.folder / file, data)
     path = manifest_path(request.folder / name)
     write_manifest(manifest, path)
-    return Exported(path=path, manifest=manifest, calibration=None)
+    return Exported(path=path, manifest=manifest, calibration=inner.calibration)
 
 
 def make_whole_sets(
