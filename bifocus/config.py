@@ -108,7 +108,7 @@ class Calibration(Model):
     coarse_range_um: Positive = 24.0
     coarse_step_um: Positive | None = None
     fine_step_um: Positive | None = None
-    repeats: Annotated[int, Field(ge=1, le=20)] = 2
+    repeats: Annotated[int, Field(ge=1, le=20)] = 5
 
 
 class Instrument(Model):
