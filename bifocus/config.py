@@ -17,12 +17,17 @@ from bifocus.stage_config import AnyStage
 
 
 class Optics(Model):
-    """The objective and the light, as far as focus depends on them."""
+    """The objective and the light, as far as focus depends on them.
+
+    The true pixel lies within +-`pixel_tolerance` (a share) of `pixel_um`: a maker's
+    magnification is good to about a percent, a printed tube to a few.
+    """
 
     objective: str = "unnamed"
     magnification: Annotated[float, Field(gt=0, le=200)] = 20.0
     na: Annotated[float, Field(gt=0, lt=1.6)]
     pixel_um: Annotated[float, Field(gt=0, le=20)]
+    pixel_tolerance: Annotated[float, Field(gt=0, le=0.2)] = 0.01
     wavelengths_um: tuple[
         Annotated[float, Field(ge=0.3, le=1.2)],
         Annotated[float, Field(ge=0.3, le=1.2)],
@@ -101,14 +106,31 @@ class Scan(Model):
     server_deadline_s: Annotated[float, Field(ge=0.01, le=600)] = 10.0
 
 
+class Graticule(Model):
+    """The loaded slide is a target of crossed lines; `u_um` is k = 1, of its pitch."""
+
+    pitch_um: Annotated[float, Field(ge=0.5, le=1000)]
+    u_um: Annotated[float, Field(ge=0, le=10)]
+
+
 class Calibration(Model):
-    """How the first tile's focus is searched."""
+    """How the first tile's focus is searched, and what lengths across it are known.
+
+    On tissue, only the product of pixel size and stage scale shows. `length_source`
+    says which of the two is trusted: the pixel, to `optics.pixel_tolerance`, or the
+    stage, to `stage_tolerance`. A graticule goes before both. The error of a screw
+    repeats with every motor turn, `motor_turn_um` of x and y.
+    """
 
     z_start_um: Finite | None = None
     coarse_range_um: Positive = 24.0
     coarse_step_um: Positive | None = None
     fine_step_um: Positive | None = None
     repeats: Annotated[int, Field(ge=1, le=20)] = 5
+    graticule: Graticule | None = None
+    length_source: Literal["pixel", "stage"] = "pixel"
+    stage_tolerance: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    motor_turn_um: tuple[Positive, Positive] | None = None
 
 
 class Instrument(Model):
