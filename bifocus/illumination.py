@@ -1,10 +1,13 @@
-"""The lamp's falloff over the field: its surface, and its removal from a picture."""
+"""The lamp's falloff and colour, and the dark level: their removal from a picture."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bifocus.records import FlatField, FloatImage, UInt8Image
-from bifocus.tone import ToneCurve, decode, encode
+from bifocus.errors import ConfigError
+from bifocus.records import FlatField, FloatImage, InstrumentProfile, UInt8Image
+from bifocus.tone import ToneCurve, decode, encode, levels_to_light
 
 Float64 = npt.NDArray[np.float64]
 
@@ -36,8 +39,36 @@ def compute_gain(flat_field: FlatField, shape: tuple[int, int]) -> FloatImage:
     return np.asarray(gain, dtype=np.float32)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlassLevels:
+    """Stored levels, 0 to 255, of clear glass per colour and of no light at all.
+
+    `white` is where the light over the field is brightest; None where it is unknown.
+    """
+
+    white: tuple[float, float, float] | None = None
+    dark: float = 0.0
+
+    @classmethod
+    def of_profile(cls, profile: InstrumentProfile) -> "GlassLevels":
+        """Return what calibration measured; profiles without colour change nothing."""
+        measured = profile.values
+        keys = ("white_r", "white_g", "white_b")
+        dark = measured.get("dark_level")
+        white = [measured[key].value for key in keys if key in measured]
+        return cls(
+            white=(white[0], white[1], white[2]) if len(white) == len(keys) else None,
+            dark=max(dark.value, 0.0) if dark is not None else 0.0,
+        )
+
+
 class FlatFieldCorrection:
-    """Divides pictures by the lamp's falloff; does nothing where there is no profile.
+    """Shows pictures as an even, white lamp would have; nothing without a profile.
+
+    In linear light: the dark level is subtracted, the falloff divided out, and each
+    colour scaled so that clear glass has one level in all of them, that of the
+    brightest. The factors belong to the instrument and are the same for every tile:
+    stain is never taken for a colour of the lamp.
 
     Examples
     --------
@@ -46,6 +77,11 @@ class FlatFieldCorrection:
     >>> picture = np.full((64, 64, 3), 100, np.uint8)
     >>> same.apply(picture) is picture
     True
+    >>> tinted = np.full((64, 64, 3), (180, 200, 160), np.uint8)
+    >>> glass = GlassLevels(white=(180.0, 200.0, 160.0))
+    >>> white = FlatFieldCorrection(None, (64, 64), "linear", glass)
+    >>> white.apply(tinted)[0, 0].tolist()
+    [200, 200, 200]
     """
 
     def __init__(
@@ -53,16 +89,48 @@ class FlatFieldCorrection:
         flat_field: FlatField | None,
         shape: tuple[int, int],
         tone_curve: ToneCurve,
+        glass: GlassLevels | None = None,
     ) -> None:
         self._tone_curve: ToneCurve = tone_curve
-        self._inverse: FloatImage | None = None
+        levels = glass or GlassLevels()
+        self._dark = np.float32(levels_to_light(levels.dark, tone_curve))
+        self._factor: FloatImage | None = None
+        balance = _white_factors(levels, tone_curve)
         if flat_field is not None:
-            self._inverse = np.reciprocal(compute_gain(flat_field, shape))
+            self._factor = balance / compute_gain(flat_field, shape)
+        elif levels.white is not None or levels.dark > 0:
+            self._factor = np.broadcast_to(balance, (*shape, 3))
+
+    @classmethod
+    def of_profile(
+        cls, profile: InstrumentProfile, shape: tuple[int, int], tone_curve: ToneCurve
+    ) -> "FlatFieldCorrection":
+        """Return the correction that a profile asks for."""
+        glass = GlassLevels.of_profile(profile)
+        return cls(profile.flat_field, shape, tone_curve, glass)
 
     def apply(self, pixels: UInt8Image) -> UInt8Image:
-        """Return the picture as an even lamp would have shown it."""
-        if self._inverse is None:
+        """Return the picture as an even, white lamp would have shown it."""
+        if self._factor is None:
             return pixels
         light = decode(pixels, self._tone_curve)
-        light *= self._inverse
+        if self._dark:
+            light -= self._dark
+        light *= self._factor
         return encode(light, self._tone_curve)
+
+
+def _white_factors(levels: GlassLevels, tone_curve: ToneCurve) -> FloatImage:
+    """Return the factor of each colour that makes glass white, shape (3,)."""
+    if levels.white is None:
+        return np.ones(3, np.float32)
+    dark = levels_to_light(levels.dark, tone_curve)
+    light = np.array([levels_to_light(white, tone_curve) for white in levels.white])
+    signal = light - dark
+    if signal.min() <= 0:
+        msg = (
+            f"the profile's clear glass is no brighter than darkness: white "
+            f"{levels.white}, dark {levels.dark} of 255; run `bifocus calibrate`"
+        )
+        raise ConfigError(msg)
+    return np.asarray(signal.max() / signal, np.float32)

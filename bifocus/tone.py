@@ -34,6 +34,22 @@ def decode(pixels: UInt8Image, tone_curve: ToneCurve) -> FloatImage:
     return planes.transpose(1, 2, 0)
 
 
+def levels_to_light(levels: float, tone_curve: ToneCurve) -> float:
+    """Return linear light in 0..1 for a level of 0..255 that need not be whole.
+
+    Examples
+    --------
+    >>> levels_to_light(127.5, "linear"), round(levels_to_light(188.0, "srgb"), 3)
+    (0.5, 0.503)
+    """
+    return float(_to_linear(np.asarray(levels / 255.0, np.float64), tone_curve))
+
+
+def light_to_levels(light: float, tone_curve: ToneCurve) -> float:
+    """Return the level in 0..255, not rounded, that linear light is stored as."""
+    return 255 * float(_from_linear(np.asarray(light, np.float64), tone_curve))
+
+
 def encode(linear: FloatImage, tone_curve: ToneCurve) -> UInt8Image:
     """Return the nearest stored value for linear light; values beyond 0..1 clip."""
     if linear.ndim != 3 or linear.shape[2] != 3:
@@ -62,9 +78,7 @@ def _decode_table(tone_curve: ToneCurve) -> FloatImage:
 @lru_cache(maxsize=1)
 def _encode_table() -> UInt8Image:
     linear = np.arange(_ENCODE_STEPS) / (_ENCODE_STEPS - 1)
-    high = 1.055 * linear ** (1 / 2.4) - 0.055
-    stored = np.where(linear <= 0.0031308, 12.92 * linear, high)
-    table: UInt8Image = np.rint(255 * stored).astype(np.uint8)
+    table: UInt8Image = np.rint(255 * _from_linear(linear, "srgb")).astype(np.uint8)
     return table
 
 
@@ -76,3 +90,12 @@ def _to_linear(
     return np.where(
         stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4
     )
+
+
+def _from_linear(
+    linear: npt.NDArray[np.float64], tone_curve: ToneCurve
+) -> npt.NDArray[np.float64]:
+    if tone_curve == "linear":
+        return linear
+    high = 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, 12.92 * linear, high)
