@@ -18,6 +18,7 @@ from bifocus.cli_calibration import calibration
 from bifocus.cli_devices import devices
 from bifocus.cli_export import exports
 from bifocus.cli_firmware import firmware
+from bifocus.cli_live import live
 from bifocus.cli_networks import networks
 from bifocus.cli_output import (
     err_console,
@@ -76,6 +77,7 @@ app.add_typer(exports)
 app.add_typer(firmware)
 app.add_typer(devices)
 app.add_typer(calibration)
+app.add_typer(live)
 
 InstrumentArgument = Annotated[
     Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")

@@ -1,0 +1,40 @@
+"""The command that serves a scan's live page."""
+
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bifocus.cli_output import out_console, print_json
+from bifocus.edge.live_page import LiveAddress
+
+live = typer.Typer()
+
+ADDRESS_HELP = (
+    "PORT or HOST:PORT of the page; 0 takes a free port. Other than on loopback, "
+    "the token opens the page too; BIFOCUS_LIVE_TOKEN sets it."
+)
+
+
+@live.command("live", epilog="Example: `bifocus live demo-out/scan`")
+def show(
+    scan: Annotated[Path, typer.Argument(metavar="SCAN", help="Scan folder.")],
+    address: Annotated[
+        str, typer.Option("--address", metavar="[HOST:]PORT", help=ADDRESS_HELP)
+    ] = "8765",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document with the address.")
+    ] = False,
+) -> None:
+    """Show a scan in the browser, finished or still growing; Ctrl-C ends it."""
+    from bifocus.live_job import serve_folder
+
+    with serve_folder(scan, LiveAddress.parse(address)) as server:
+        if as_json:
+            print_json({"url": server.url})
+        else:
+            out_console.print(
+                f"live page: {server.url}", highlight=False, soft_wrap=True
+            )
+        threading.Event().wait()

@@ -1,0 +1,135 @@
+"""Serve one scan's live page: the parts put together, for a scan here or elsewhere."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+from bifocus.config import Instrument
+from bifocus.edge.live_answers import LivePage
+from bifocus.edge.live_feed import feed_from_events, feed_from_folder
+from bifocus.edge.live_pictures import TilePictures
+from bifocus.edge.live_server import LiveServer, serve
+from bifocus.edge.live_state import LiveState, ScanHeader
+from bifocus.edge.live_tiles import LiveSlide
+from bifocus.edge.plan import ScanPlan
+from bifocus.edge.scan_events import ScanControl, ScanEvents
+from bifocus.edge.scan_folder import ScanFolder
+from bifocus.errors import ConfigError
+from bifocus.illumination import FlatFieldCorrection
+from bifocus.records import InstrumentProfile
+
+TOKEN_VARIABLE = "BIFOCUS_LIVE_TOKEN"
+_LEAST_TOKEN = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveAddress:
+    """Where a page is served; `token` None means a new random one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    token: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "LiveAddress":
+        """Read PORT or HOST:PORT; the token comes from BIFOCUS_LIVE_TOKEN, if set.
+
+        A token on the command line could be read by every user of the machine.
+
+        Raises
+        ------
+        ConfigError
+            If the port is none, or the token is easily guessed.
+
+        Examples
+        --------
+        >>> address = LiveAddress.parse("[::1]:8765")
+        >>> address.host, address.port, LiveAddress.parse("80").host
+        ('::1', 8765, '127.0.0.1')
+        """
+        host, _, port = text.rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            msg = f"'{text}': expected PORT or HOST:PORT, such as 8765"
+            raise ConfigError(msg)
+        token = os.environ.get(TOKEN_VARIABLE)
+        if token is not None and len(token) < _LEAST_TOKEN:
+            msg = f"{TOKEN_VARIABLE}: expected at least {_LEAST_TOKEN} characters"
+            raise ConfigError(msg)
+        name = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+        return cls(host=name, port=int(port), token=token)
+
+
+@contextmanager
+def serve_live(
+    folder: ScanFolder,
+    plan: ScanPlan,
+    *,
+    config: Instrument,
+    profile: InstrumentProfile,
+    strategy: str,
+    address: LiveAddress,
+    events: ScanEvents | None = None,
+    control: ScanControl | None = None,
+    metrics: Callable[[], bytes] | None = None,
+) -> Iterator[LiveServer]:
+    """Serve the page of a scan while the block runs.
+
+    Parameters
+    ----------
+    folder, plan, config, profile, strategy
+        Of the scan; the folder's files may not exist yet if there are `events`.
+    address
+        Where to listen.
+    events
+        Of the scan in this process; without them the page follows the journal.
+    control
+        What the buttons steer; without it there are none.
+    metrics
+        Gives the answer to `/metrics`.
+
+    Yields
+    ------
+    LiveServer
+        Already answering; `url` is what a person opens.
+
+    Raises
+    ------
+    ConfigError
+        If the port is taken.
+    SlideFileError
+        If there are no events and the folder holds no journal.
+    """
+    step_px = (plan.step_um[0] / plan.pixel_um, plan.step_um[1] / plan.pixel_um)
+    state = LiveState(
+        ScanHeader(
+            title=f"{folder.root.name}: {config.name}",
+            strategy=strategy,
+            simulated=config.is_simulated,
+            grid=(plan.rows, plan.columns),
+            total=len(plan.visits),
+            step_px=step_px,
+            field_px=plan.field_px,
+            pixel_um=plan.pixel_um,
+        )
+    )
+    shape = (plan.field_px[1], plan.field_px[0])
+    tone_curve = config.optics.tone_curve
+    correction = FlatFieldCorrection.of_profile(profile, shape, tone_curve)
+    pictures = TilePictures(folder, step_px, correction.apply)
+    with ExitStack() as stack:
+        slide = stack.enter_context(closing(LiveSlide(folder.slide, state)))
+        if events is not None:
+            stack.enter_context(feed_from_events(state, slide, events))
+        else:
+            stack.enter_context(feed_from_folder(state, slide, folder))
+        page = LivePage(
+            state=state,
+            slide=slide,
+            pictures=pictures,
+            control=control,
+            metrics=metrics,
+        )
+        yield stack.enter_context(
+            serve(page, host=address.host, port=address.port, token=address.token)
+        )

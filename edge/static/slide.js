@@ -1,0 +1,138 @@
+// The slide that grows: tiles come straight from the file, and again when they change.
+
+// How many changed tiles are fetched at a time, beside those that moving about asks for.
+const FETCHES = 4;
+
+export class Slide {
+  constructor(element, onPick) {
+    this.shape = null;
+    this.viewer = null;
+    this.onOpen = () => {};
+    this._element = element;
+    this._onPick = onPick;
+    this._versions = new Map();
+    this._changed = new Map();
+    this._fetching = 0;
+  }
+
+  // Show a slide of this shape; again for another file, never twice for the same.
+  open(shape) {
+    if (this.shape && this.shape.generation === shape.generation) return;
+    this.shape = shape;
+    this._versions.clear();
+    this._changed.clear();
+    const [width, height] = shape.levels[0];
+    const maxLevel = shape.levels.length - 1;
+    const source = {
+      width,
+      height,
+      tileSize: shape.tile_px,
+      minLevel: 0,
+      maxLevel,
+      getTileUrl: (level, x, y) => this._url(maxLevel - level, y, x),
+    };
+    if (this.viewer) this.viewer.open(source);
+    else this._create(source);
+  }
+
+  // Note changed tiles: [level, row, column, version] each.
+  refresh(tiles) {
+    for (const [level, row, column, version] of tiles) {
+      const key = `${level}/${row}/${column}`;
+      this._versions.set(key, version);
+      if (this._entry(level, row, column)) this._changed.set(key, [level, row, column]);
+    }
+    this._fetchNext();
+  }
+
+  zoom(factor) {
+    if (!this.viewer) return;
+    this.viewer.viewport.zoomBy(factor);
+    this.viewer.viewport.applyConstraints();
+  }
+
+  home() {
+    if (this.viewer) this.viewer.viewport.goHome();
+  }
+
+  // Lay an element over a part of the slide, in its full-resolution pixels.
+  overlay(element, x, y, width, height) {
+    const rectangle = this.viewer.viewport.imageToViewportRectangle(x, y, width, height);
+    if (this.viewer.getOverlayById(element)) this.viewer.updateOverlay(element, rectangle);
+    else this.viewer.addOverlay({ element, location: rectangle });
+  }
+
+  _create(source) {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.viewer = OpenSeadragon({
+      element: this._element,
+      tileSources: source,
+      drawer: "canvas",
+      showNavigationControl: false,
+      animationTime: calm ? 0 : 0.5,
+      // A new tile replaces the old one at once: fading would flicker.
+      blendTime: 0,
+      immediateRender: false,
+      visibilityRatio: 0.5,
+      maxZoomPixelRatio: 4,
+      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+      gestureSettingsTouch: { pinchRotate: false },
+      gestureSettingsPen: { clickToZoom: false },
+    });
+    this.viewer.addHandler("open", () => this.onOpen());
+    this.viewer.addHandler("canvas-click", (event) => {
+      if (!event.quick) return;
+      const point = this.viewer.viewport.viewerElementToImageCoordinates(event.position);
+      this._onPick(point.x, point.y);
+    });
+  }
+
+  _url(level, row, column) {
+    const version = this._versions.get(`${level}/${row}/${column}`);
+    return `/tile/${level}/${row}/${column}?v=${version || `${this.shape.generation}-0`}`;
+  }
+
+  _image() {
+    return this.viewer && this.viewer.world.getItemAt(0);
+  }
+
+  _matrixColumn(level, column) {
+    const image = this._image();
+    const levels = image && image.tilesMatrix;
+    return levels?.[this.shape.levels.length - 1 - level]?.[column];
+  }
+
+  _entry(level, row, column) {
+    return this._matrixColumn(level, column)?.[row];
+  }
+
+  // OpenSeadragon knows no "this tile changed". So the new picture is fetched first,
+  // which puts it into the browser's cache; then the viewer is made to forget its tile
+  // and asks again, for the new address.
+  _fetchNext() {
+    while (this._fetching < FETCHES && this._changed.size) {
+      const [key, [level, row, column]] = this._changed.entries().next().value;
+      this._changed.delete(key);
+      this._fetching += 1;
+      const picture = new Image();
+      picture.src = this._url(level, row, column);
+      picture
+        .decode()
+        .then(() => this._forget(level, row, column))
+        // Its next version will come, or a move of the view asks again.
+        .catch(() => {})
+        .finally(() => {
+          this._fetching -= 1;
+          this._fetchNext();
+        });
+    }
+  }
+
+  _forget(level, row, column) {
+    const tiles = this._matrixColumn(level, column);
+    if (!tiles?.[row]) return;
+    delete tiles[row];
+    this._image()._needsUpdate = true;
+    this.viewer.forceRedraw();
+  }
+}
