@@ -90,8 +90,8 @@ class Scan:
         self._truth = truth
         self._microscope = Microscope(stage, camera, clock)
         shape = (plan.field_px[1], plan.field_px[0])
-        self._correction = FlatFieldCorrection(
-            profile.flat_field, shape, config.optics.tone_curve
+        self._correction = FlatFieldCorrection.of_profile(
+            profile, shape, config.optics.tone_curve
         )
         self._meter = PairMeter(config.optics, profile.half_spacing_um.value)
         first = (profile.focus_x_um, profile.focus_y_um, profile.focus_um.value)
