@@ -76,6 +76,11 @@ class DefocusRenderer:
         self._kept: _Slices | None = None
         self._lock = threading.Lock()
 
+    @property
+    def green(self) -> Objective:
+        """The objective in green light."""
+        return self._objectives[1]
+
     def render(self, x_um: float, y_um: float, z_um: float) -> FloatImage:
         """Return linear transmission (rows, columns, 3) with the stage at this pose.
 

@@ -106,6 +106,10 @@ class FirmwareAxes:
         )
         return self._real.ideal_um((x, y, z))
 
+    def z_drift_um(self, t_s: float) -> float:
+        """Return how far the glass has crept upward by `t_s`."""
+        return self._real.z_drift_um(t_s)
+
     def counted_for_um(self, glass_um: Triple) -> Triple:
         """Return the count, in um, to drive up to for the glass to be there."""
         motor_um = self._real.motor_for_um(glass_um)

@@ -141,11 +141,13 @@ class GlassMotion:
                 for old, new in zip(leg.error_from_um, leg.error_to_um, strict=True)
             )
             rx, ry, rz = self._ringing_um(index, t_s)
+        z_um = z + ez + rz + self.z_drift_um(t_s)
+        return StagePosition(x_um=x + ex + rx, y_um=y + ey + ry, z_um=z_um)
+
+    def z_drift_um(self, t_s: float) -> float:
+        """Return how far the glass has crept upward since the start."""
         hours = (t_s - self._start_s) / 3600
-        drift_um = self._mechanics.z_drift_um_per_hour * hours
-        return StagePosition(
-            x_um=x + ex + rx, y_um=y + ey + ry, z_um=z + ez + rz + drift_um
-        )
+        return self._mechanics.z_drift_um_per_hour * hours
 
     def ideal_um(self, motor_um: Triple) -> Triple:
         """Return where the glass is when driven upward to a place of the motor."""

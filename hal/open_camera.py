@@ -227,6 +227,7 @@ def _make_truth(
         true_pose_at=_needed(poses, config).true_pose_at,
         glass_for=_needed(poses, config).glass_for,
         commanded_for=_needed(poses, config).commanded_for,
+        z_drift_um=_needed(poses, config).z_drift_um,
     )
     return truth, sensor
 

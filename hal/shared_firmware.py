@@ -82,6 +82,11 @@ class SharedFirmware:
             glass_um = self._firmware.axes.glass_for_um(self._in_board_frame(commanded))
         return self._in_stage_frame(glass_um)
 
+    def z_drift_um(self, t_s: float) -> float:
+        """Return how far the glass has crept upward by `t_s`, beside the motors."""
+        with self._lock:
+            return self._firmware.axes.z_drift_um(t_s)
+
     def commanded_for(self, glass: StagePosition) -> StagePosition:
         """Return where to drive, upward, for the glass to be at a true pose."""
         with self._lock:

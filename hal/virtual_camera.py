@@ -41,6 +41,10 @@ class PoseSource(Protocol):
         """Return the true pose that driving upward to a place brings about."""
         ...
 
+    def z_drift_um(self, t_s: float) -> float:
+        """Return how far the glass has crept upward by `t_s`, beside the motors."""
+        ...
+
     def commanded_for(self, glass: StagePosition) -> StagePosition:
         """Return where to drive, upward, for the glass to be at a true pose."""
         ...

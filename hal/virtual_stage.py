@@ -81,6 +81,10 @@ class VirtualStage:
         """Return the true pose that driving upward to a place brings about."""
         return _as_position(self.motion.ideal_um(_as_triple(commanded)))
 
+    def z_drift_um(self, t_s: float) -> float:
+        """Return how far the glass has crept upward by `t_s`, beside the motors."""
+        return self.motion.z_drift_um(t_s)
+
     def commanded_for(self, glass: StagePosition) -> StagePosition:
         """Return where to drive, upward, for the glass to be at a true pose."""
         return _as_position(self.motion.motor_for_um(_as_triple(glass)))

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from bifocus.hal.defocus_render import DefocusRenderer
-from bifocus.hal.sensor import Sensor
+from bifocus.hal.sensor import Sensor, illumination
 from bifocus.hal.virtual_slide import SlideTruth
+from bifocus.optics import depth_of_field_um
 from bifocus.records import FloatImage, StagePosition, UInt8Image
+from bifocus.sharpness import brenner, to_gray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,7 @@ class VirtualTruth:
     true_pose_at: Callable[[float], StagePosition]
     glass_for: Callable[[StagePosition], StagePosition]
     commanded_for: Callable[[StagePosition], StagePosition]
+    z_drift_um: Callable[[float], float]
 
     def height_um(self, x_um: float, y_um: float) -> float:
         """Return the stage z of best focus at one place."""
@@ -37,16 +42,46 @@ class VirtualTruth:
         """
         return self.slide.mean_focus_um(x_um, y_um, shape or self.renderer.shape)
 
-    def commanded_focus_um(self, x_um: float, y_um: float) -> float:
-        """Return the z to drive up to for the best focus, at a commanded place.
+    def sharpest_um(self, x_um: float, y_um: float) -> float:
+        """Return the true z at which the field's green is sharpest, free of noise.
 
-        Unlike the rest, all in the stage's own um, which may differ from true ones.
+        This is what *focus* means in calibration (`bifocus.focus_curve`); with
+        aberrations it differs from `mean_focus_um`.
+        """
+        objective = self.renderer.green
+        dof_um = depth_of_field_um(objective, self.slide.pixel_um)
+        centre_um = self.mean_focus_um(x_um, y_um)
+        centre_um += self.slide.config.chromatic_um[1]
+        for half_um, count in ((2 * dof_um, 17), (0.3 * dof_um, 9)):
+            z_um = centre_um + np.linspace(-half_um, half_um, count)
+            curve = [self._sharpness(x_um, y_um, float(z)) for z in z_um]
+            centre_um = float(z_um[int(np.argmax(curve))])
+        log_curve = np.log(curve)
+        bend, slope, _ = np.polyfit(z_um - centre_um, log_curve, 2)
+        return centre_um - float(slope / (2 * bend))
+
+    def commanded_focus_um(
+        self, x_um: float, y_um: float, t_s: float | None = None
+    ) -> float:
+        """Return the truth of `focus_um`: the z to drive up to at `t_s` for focus.
+
+        x, y and the result are in the stage's own um, which may differ from true ones;
+        driven upward, with all play closed. `t_s` is on the instrument's clock, as
+        `facts["reference_s"]` of the step `focus`; left out, nothing has drifted.
         """
         place = self.glass_for(StagePosition(x_um=x_um, y_um=y_um, z_um=0.0))
-        focus_um = self.mean_focus_um(place.x_um, place.y_um)
+        focus_um = self.sharpest_um(place.x_um, place.y_um)
+        if t_s is not None:
+            focus_um -= self.z_drift_um(t_s)
         return self.commanded_for(
             StagePosition(x_um=place.x_um, y_um=place.y_um, z_um=focus_um)
         ).z_um
+
+    def _sharpness(self, x_um: float, y_um: float, z_um: float) -> float:
+        light = self.renderer.render(x_um, y_um, z_um)
+        sensor = self.sensor
+        flat = illumination(light.shape[:2], sensor.falloff, sensor.falloff_middle)
+        return brenner(to_gray(sensor.encode(light * flat[..., None])))
 
     def render_truth(self, x_um: float, y_um: float) -> FloatImage:
         """Return the all-in-focus, noise-free linear transmission of a camera field."""

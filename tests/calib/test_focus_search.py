@@ -31,7 +31,9 @@ def search(
             x_um=x_um,
             y_um=y_um,
         )
-        true_um = truth_of(instrument).mean_focus_um(x_um, y_um)
+        true_um = truth_of(instrument).commanded_focus_um(
+            x_um, y_um, found.estimate.reference_s
+        )
     return found, found.focus_um.value - true_um, stage
 
 
@@ -46,16 +48,33 @@ def test_the_focus_is_found_in_spite_of_play_and_noise(
         calibration={"z_start_um": start_um},
     )
     found, error_um, _ = search(config)
-    assert abs(error_um) < 0.1
-    assert 0.01 < found.focus_um.standard_uncertainty < 0.1
+    assert abs(error_um) < 0.05
+    assert abs(error_um) < 3 * found.focus_um.standard_uncertainty
+    assert found.focus_um.standard_uncertainty < 0.05
     assert len(found.fine) == config.calibration.repeats
 
 
-def test_every_stack_runs_upward() -> None:
+def test_every_stack_runs_upward_and_the_first_move_is_away() -> None:
     found, _, stage = search(scanner_config())
     z_um = [target.z_um for target in stage.targets]
-    downward = sum(after <= before for before, after in itertools.pairwise(z_um))
-    assert downward == len(found.fine)  # once before each stack but the first
+    assert z_um[0] >= 152.0  # where it wakes
+    downward = sum(after < before for before, after in itertools.pairwise(z_um))
+    assert downward == 1 + len(found.fine)  # once before each stack
+
+
+def test_play_beyond_the_take_up_does_no_harm() -> None:
+    """The driver takes up 4 um of 9 um: stacks begin low enough to close the rest."""
+    mechanics = {"backlash_um": (5.0, 5.0, 9.0), "repeatability_um": (0.1, 0.1, 0.02)}
+    _, error_um, _ = search(scanner_config(stage={"mechanics": mechanics}))
+    assert abs(error_um) < 0.05
+
+
+def test_drift_is_taken_off_and_told() -> None:
+    """The glass creeps up, so that the motor must go ever less far up for focus."""
+    mechanics = {"z_drift_um_per_hour": 60.0, "repeatability_um": (0.0, 0.0, 0.0)}
+    found, error_um, _ = search(scanner_config(stage={"mechanics": mechanics}))
+    assert abs(error_um) < 0.03
+    assert found.estimate.drift_um_per_hour == pytest.approx(-60.0, rel=0.2)
 
 
 @pytest.mark.parametrize("start_um", [140.0, 160.0])
@@ -74,16 +93,30 @@ def test_the_search_starts_where_the_stage_is_if_nothing_is_set() -> None:
 
 
 def test_a_focus_out_of_reach_says_what_to_do() -> None:
-    """Two extensions reach 4.6 um up, the focus lies 7 um up."""
+    """Two extensions reach under 8 um up, the focus lies 13 um up."""
     config = scanner_config(
         calibration={
-            "z_start_um": 143.0,
+            "z_start_um": 137.0,
             "coarse_range_um": 2.0,
             "coarse_step_um": 0.25,
         }
     )
-    with pytest.raises(CalibrationError, match=r"z_start_um|widen the range"):
+    with pytest.raises(CalibrationError, match=r"z_start_um|hardly changes"):
         search(config)
+
+
+@pytest.mark.parametrize(
+    ("camera", "message"),
+    [
+        ({"lamp": "off"}, "no light: the brightest pixels reach level"),
+        ({"white_level": 1.0, "dark_level": 8.0}, "pixels are saturated, at most 2%"),
+    ],
+)
+def test_light_that_cannot_be_trusted_is_named(
+    camera: dict[str, object], message: str
+) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        search(scanner_config(camera=camera))
 
 
 def test_glass_has_no_focus() -> None:
