@@ -8,7 +8,7 @@ from bifocus import __version__
 from bifocus.calib.profile_identity import read_identity
 from bifocus.calib.step_files import FinishedStep, plain_json
 from bifocus.calib.step_result import Bench, StepResult
-from bifocus.calib.step_table import STEPS
+from bifocus.calib.step_table import StepEntry
 from bifocus.calibrated_optics import CalibratedOptics
 from bifocus.records import FlatField, InstrumentProfile, Measured
 
@@ -18,7 +18,9 @@ _OWN_PLACE = ("curve", "flat_field", "calibrated_optics")
 _MOST_APART_S = 4 * 3600.0
 
 
-def compose_profile(bench: Bench, steps: Sequence[FinishedStep]) -> InstrumentProfile:
+def compose_profile(
+    bench: Bench, steps: Sequence[FinishedStep], entries: Sequence[StepEntry]
+) -> InstrumentProfile:
     """Return the profile of an instrument from all its steps.
 
     Parameters
@@ -27,6 +29,8 @@ def compose_profile(bench: Bench, steps: Sequence[FinishedStep]) -> InstrumentPr
         Tells whose profile it is.
     steps
         In the order of the procedure; `focus` and `spacing` have results.
+    entries
+        Tell which step rests on which.
     """
     results = {step.name: step.result for step in steps if step.result is not None}
     focus = results["focus"]
@@ -50,18 +54,20 @@ def compose_profile(bench: Bench, steps: Sequence[FinishedStep]) -> InstrumentPr
         values=values,
         facts={name: kept for name, r in results.items() if (kept := _facts(r))},
         skipped={step.name: step.skipped for step in steps if step.skipped},
-        warnings=(*_warnings(results), *find_stale(steps)),
+        warnings=(*_warnings(results), *find_stale(steps, entries)),
         steps={
             step.name: step.measured_utc for step in steps if step.result is not None
         },
     )
 
 
-def find_stale(steps: Sequence[FinishedStep]) -> list[str]:
+def find_stale(
+    steps: Sequence[FinishedStep], entries: Sequence[StepEntry]
+) -> list[str]:
     """Return a warning for each step that is older than one that it rests on."""
     dates = {step.name: step.measured_utc for step in steps if step.result}
     found = []
-    for entry in STEPS:
+    for entry in entries:
         rests_on = [name for name in (*entry.needs, *entry.uses) if name in dates]
         newer = [name for name in rests_on if dates[name] > dates.get(entry.name, "~")]
         if newer:

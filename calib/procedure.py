@@ -73,6 +73,7 @@ def calibrate_into(
     only: Sequence[str] = (),
     is_fresh: bool = False,
     on_step: OnStep | None = None,
+    entries: Sequence[StepEntry] = STEPS,
 ) -> Calibration:
     """Calibrate and write `profile.yaml`, going on with a run that was interrupted.
 
@@ -88,6 +89,8 @@ def calibrate_into(
         Start anew, also where a run could go on.
     on_step
         Is told of every step.
+    entries
+        The steps of the procedure.
 
     Raises
     ------
@@ -96,29 +99,20 @@ def calibrate_into(
         measured is kept, and so is an older profile.
     """
     files = StepFiles(out)
-    wanted = choose_steps(tuple(only))
-    run = _describe_run(bench)
-    finished: dict[str, FinishedStep] = {}
-    found = None if is_fresh and not only else files.read_run()
-    if only:
-        run = _finished_run(found, run, out)
-        finished = files.load_all((e.name for e in STEPS if e not in wanted), run)
-    check_region(bench)
-    bench.camera.configure(exposure_s=bench.config.camera.exposure_s)
-    check_light(bench)
-    if not only:
-        if found is not None and not found.is_finished and not found.differences(run):
-            run = found
-            finished = files.load_all((entry.name for entry in STEPS), run)
-            logger.info("going on after %d finished steps", len(finished))
-        else:
-            files.begin(run)
+    plan = _plan_run(bench, files, entries, tuple(only), is_fresh)
+    _prepare(bench)
+    if plan.is_new:
+        files.begin(plan.run)
     steps = _run_steps(
-        bench, STEPS, finished, keep=lambda s: files.save(s, run), on_step=on_step
+        bench,
+        entries,
+        plan.finished,
+        keep=lambda step: files.save(step, plan.run),
+        on_step=on_step,
     )
-    profile = compose_profile(bench, steps)
+    profile = compose_profile(bench, steps, entries)
     write_profile(out / "profile.yaml", profile)
-    files.write_run(run.model_copy(update={"is_finished": True}))
+    files.write_run(plan.run.model_copy(update={"is_finished": True}))
     return Calibration(profile=profile, steps=steps)
 
 
@@ -130,9 +124,7 @@ def calibrate_briefly(bench: Bench, on_step: OnStep | None = None) -> Instrument
     BifocusError
         As `calibrate_into`.
     """
-    check_region(bench)
-    bench.camera.configure(exposure_s=bench.config.camera.exposure_s)
-    check_light(bench)
+    _prepare(bench)
     left_out = {
         entry.name: FinishedStep(
             name=entry.name, measured_utc=_now(), seconds=0.0, skipped=_NOT_BRIEF
@@ -141,7 +133,43 @@ def calibrate_briefly(bench: Bench, on_step: OnStep | None = None) -> Instrument
         if entry.name not in BRIEF
     }
     steps = _run_steps(bench, STEPS, left_out, keep=lambda s: s, on_step=on_step)
-    return compose_profile(bench, steps)
+    return compose_profile(bench, steps, STEPS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RunPlan:
+    run: Run
+    finished: Mapping[str, FinishedStep]
+    is_new: bool
+
+
+def _plan_run(
+    bench: Bench,
+    files: StepFiles,
+    entries: Sequence[StepEntry],
+    only: tuple[str, ...],
+    is_fresh: bool,
+) -> _RunPlan:
+    """Decide whether to start anew, to go on, or to renew; nothing is written yet."""
+    run = _describe_run(bench)
+    if only:
+        renewed = choose_steps(entries, only)
+        run = _finished_run(files, run)
+        kept = [entry.name for entry in entries if entry not in renewed]
+        return _RunPlan(run=run, finished=files.load_all(kept, run), is_new=False)
+    found = None if is_fresh else files.read_run()
+    if found is None or found.is_finished or found.differences(run):
+        return _RunPlan(run=run, finished={}, is_new=True)
+    finished = files.load_all((entry.name for entry in entries), found)
+    logger.info("going on after %d finished steps", len(finished))
+    return _RunPlan(run=found, finished=finished, is_new=False)
+
+
+def _prepare(bench: Bench) -> None:
+    """Check what must hold before anything is measured, and lock the exposure."""
+    check_region(bench)
+    bench.camera.configure(exposure_s=bench.config.camera.exposure_s)
+    check_light(bench)
 
 
 def _run_steps(
@@ -240,7 +268,7 @@ def _describe_run(bench: Bench) -> Run:
     )
 
 
-def _finished_run(found: Run | None, wanted: Run, out: Path) -> Run:
+def _finished_run(files: StepFiles, wanted: Run) -> Run:
     """Return the run whose steps may be renewed one by one.
 
     Raises
@@ -248,15 +276,18 @@ def _finished_run(found: Run | None, wanted: Run, out: Path) -> Run:
     ConfigError
         If there is none, it was interrupted, or it is of something else.
     """
+    found = files.read_run()
     if found is None or not found.is_finished:
         state = "no calibration there" if found is None else "it was interrupted"
-        msg = f"{out}: --only renews steps of a finished calibration, and {state}: "
+        msg = (
+            f"{files.out}: --only renews steps of a finished calibration, and {state}: "
+        )
         raise ConfigError(msg + "run `bifocus calibrate` without --only first")
     differences = found.differences(wanted)
     if differences:
         msg = (
-            f"{out}: --only renews steps of the same calibration; this one differs "
-            "(then / now), so run `bifocus calibrate` without --only:\n  "
+            f"{files.out}: --only renews steps of the same calibration; this one "
+            "differs (then / now), so run `bifocus calibrate` without --only:\n  "
             + "\n  ".join(differences)
         )
         raise ConfigError(msg)

@@ -63,6 +63,7 @@ class StepFiles:
     """The folder of one calibration; nothing is made before something is saved."""
 
     def __init__(self, out: Path) -> None:
+        self.out = out
         self._steps = out / "steps"
         self._history = out / "history"
 

@@ -1,5 +1,6 @@
 """The steps of calibration in their order, and what each needs to have been done."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bifocus.calib.first_steps import (
@@ -73,17 +74,19 @@ BRIEF = ("focus", "illumination", "spacing")
 """What a scan without a profile measures first, and the demo."""
 
 
-def choose_steps(names: tuple[str, ...]) -> tuple[StepEntry, ...]:
-    """Return the named steps in the order of the procedure; all where none is named.
+def choose_steps(
+    entries: Sequence[StepEntry], names: Sequence[str]
+) -> tuple[StepEntry, ...]:
+    """Return the named steps in the order of the procedure.
 
     Raises
     ------
     ConfigError
         If a name is unknown.
     """
-    known = [entry.name for entry in STEPS]
+    known = [entry.name for entry in entries]
     unknown = [name for name in names if name not in known]
     if unknown:
         msg = f"no calibration step '{unknown[0]}'; choose from {', '.join(known)}"
         raise ConfigError(msg)
-    return tuple(entry for entry in STEPS if not names or entry.name in names)
+    return tuple(entry for entry in entries if entry.name in names)
