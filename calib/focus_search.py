@@ -111,7 +111,12 @@ def find_focus(
         # Planes of another phase each time, so that interpolation's error scatters.
         shift_um = round(number / settings.repeats * step_um / motor_um) * motor_um
         stack = _take_fine(
-            stage, camera, place, (centre_um + shift_um, dof_um, step_um), coarse
+            stage,
+            camera,
+            place,
+            (centre_um + shift_um, dof_um, step_um),
+            start_um=float(coarse.z_um[0]),
+            keep_thumbnails=number == settings.repeats - 1,
         )
         peak = measure_peak(stack)
         centre_um = peak.focus_um
@@ -226,16 +231,18 @@ def _take_fine(
     camera: Camera,
     place: Place,
     planes: tuple[float, float, float],
-    coarse: ZStack,
+    *,
+    start_um: float,
+    keep_thumbnails: bool,
 ) -> ZStack:
-    """Take an upward stack about a centre, from where the coarse one began."""
+    """Take an upward stack about a centre, coming up from `start_um` or lower."""
     centre_um, dof_um, step_um = planes
     half_um = _FINE_HALF_RANGE_DOF * dof_um
     z_um = _planes_about(stage, centre_um, half_um, step_um)
-    start_um = min(float(z_um[0]), float(coarse.z_um[0]))
+    start_um = min(start_um, float(z_um[0]))
     x_um, y_um = place
     stage.move_to(StagePosition(x_um=x_um, y_um=y_um, z_um=start_um))
-    return take_stack(stage, camera, x_um, y_um, z_um, keep_thumbnails=True)
+    return take_stack(stage, camera, x_um, y_um, z_um, keep_thumbnails=keep_thumbnails)
 
 
 def _planes_about(

@@ -61,7 +61,7 @@ def scanner_config(*, seed: int = 11, **changes: Any) -> Instrument:
         "calibration": {"z_start_um": 147.0, "coarse_range_um": 16.0},
     }
     for name, change in changes.items():
-        sections[name] = {**sections[name], **change}
+        sections[name] = {**sections.get(name, {}), **change}
     document = {"version": 1, "name": "small scanner", "seed": seed, "clock": "virtual"}
     return Instrument.model_validate({**document, **sections})
 
