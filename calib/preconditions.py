@@ -165,16 +165,17 @@ def check_scale(bench: Bench, step: StepResult) -> None:
         With the pixel that the stage's own length would give.
     """
     scales = [step.values[name].value for name in ("scale_x", "scale_y")]
-    worst = max(abs(scale - 1) for scale in scales)
-    if worst > _MOST_SCALE_ERROR:
-        nominal_um = bench.config.optics.pixel_um
-        seen_um = nominal_um / float(np.mean(scales))
+    nominal_um, pixel_um = bench.config.optics.pixel_um, step.values["pixel_um"].value
+    shares = (*scales, pixel_um / nominal_um)
+    if max(abs(share - 1) for share in shares) > _MOST_SCALE_ERROR:
+        seen_um = pixel_um / float(np.mean(scales))
         msg = (
-            "wrong objective or stage scale: the picture moves by "
-            f"{scales[0]:.3f} (x) and {scales[1]:.3f} (y) of the commanded way, "
-            f"expected within {_MOST_SCALE_ERROR:.0%} of 1: by the stage's length a "
-            f"pixel is {seen_um:.4f} um, the file says {nominal_um:g} um. Mount "
-            f"{bench.config.optics.objective}, or correct optics.pixel_um and na"
+            f"wrong objective or stage scale: the picture moves by {scales[0]:.3f} (x) "
+            f"and {scales[1]:.3f} (y) of the commanded way where a pixel is "
+            f"{pixel_um:.4f} um, expected within {_MOST_SCALE_ERROR:.0%} of 1: by the "
+            f"stage's length a pixel is {seen_um:.4f} um, the file says "
+            f"{nominal_um:g} um. Mount {bench.config.optics.objective}, or correct "
+            "optics.pixel_um and na"
         )
         raise CalibrationError(msg)
 

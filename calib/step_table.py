@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bifocus.calib.first_steps import (
-    measure_focus,
-    measure_illumination,
-    measure_spacing,
-)
+from bifocus.calib.first_steps import measure_illumination, measure_spacing
+from bifocus.calib.focus_step import measure_focus
 from bifocus.calib.step_result import Step
 from bifocus.errors import ConfigError
 

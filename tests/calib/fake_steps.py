@@ -46,6 +46,7 @@ class FakeSteps:
     errors: dict[str, BaseException] = field(default_factory=dict)
     na: float = 0.75
     scale: float = 1.0
+    pixel_um: float = 0.25
     rotation_mrad: float = 1.0
     mirrored: bool = False
 
@@ -113,7 +114,7 @@ class FakeSteps:
         return StepResult(
             name="xy",
             values={
-                "pixel_um": measured(0.25),
+                "pixel_um": measured(self.pixel_um),
                 "scale_x": measured(self.scale, ""),
                 "scale_y": measured(self.scale, ""),
                 "rotation_mrad": measured(self.rotation_mrad, "mrad"),

@@ -1,0 +1,109 @@
+"""The true values of what calibration measures, on a virtual instrument.
+
+Under the keys of the measured values, and in their units, so that both can be laid side
+by side.
+"""
+
+import numpy as np
+
+from bifocus.config import Instrument
+from bifocus.hal.virtual_truth import VirtualTruth
+from bifocus.records import InstrumentProfile, StagePosition
+from bifocus.stage_config import Mechanics, SerialStageConfig, VirtualStageConfig
+
+_GRID = 9  # places along each side of the region for the plane of the slide
+
+
+def calibration_truth(
+    truth: VirtualTruth,
+    config: Instrument,
+    profile: InstrumentProfile,
+    region_um: tuple[float, float, float, float],
+) -> dict[str, float]:
+    """Return the truth of the main values of a profile.
+
+    Parameters
+    ----------
+    truth
+        The hidden side of the instrument, still open.
+    config
+        Its file, which says what mechanics and optics it plays.
+    profile
+        Tells where and when the focus was measured, and which dD was commanded.
+    region_um
+        Region over which the slide's tilt is meant, in stage um.
+
+    Returns
+    -------
+    dict
+        `focus_um` (see `VirtualTruth.commanded_focus_um`), `half_spacing_um` (true um
+        of half the way between the planes of a pair), `backlash_x_um`, `_y_um`, `_z_um`
+        (commanded um), `pixel_um`, `scale_x`, `scale_y` (true um per commanded um),
+        `rotation_mrad`, `tilt_mrad`, `tilt_x_mrad`, `tilt_y_mrad` (of the plane through
+        the slide's true surface over the region) and `na`.
+    """
+    mechanics = find_mechanics(config)
+    optics, hidden = config.optics, config.virtual_optics
+    reference_s = profile.facts.get("focus", {}).get("reference_s")
+    tilt_x_mrad, tilt_y_mrad = _tilt_mrad(truth, region_um)
+    return {
+        "focus_um": truth.commanded_focus_um(
+            profile.focus_x_um, profile.focus_y_um, reference_s
+        ),
+        "half_spacing_um": _half_spacing_um(truth, profile),
+        "backlash_x_um": mechanics.backlash_um[0],
+        "backlash_y_um": mechanics.backlash_um[1],
+        "backlash_z_um": mechanics.backlash_um[2],
+        "pixel_um": hidden.pixel_um or optics.pixel_um,
+        "scale_x": mechanics.scale[0],
+        "scale_y": mechanics.scale[1],
+        "rotation_mrad": hidden.rotation_mrad,
+        "tilt_mrad": float(np.hypot(tilt_x_mrad, tilt_y_mrad)),
+        "tilt_x_mrad": tilt_x_mrad,
+        "tilt_y_mrad": tilt_y_mrad,
+        "na": hidden.na or optics.na,
+    }
+
+
+def find_mechanics(config: Instrument) -> Mechanics:
+    """Return what the stage of a virtual instrument truly does wrong."""
+    stage = config.stage
+    if isinstance(stage, VirtualStageConfig):
+        return stage.mechanics
+    if isinstance(stage, SerialStageConfig) and stage.virtual_firmware is not None:
+        return stage.virtual_firmware.mechanics
+    return Mechanics()
+
+
+def _half_spacing_um(truth: VirtualTruth, profile: InstrumentProfile) -> float:
+    commanded = profile.values.get("half_spacing_commanded_um", profile.half_spacing_um)
+    low, high = (
+        truth.glass_for(
+            StagePosition(
+                x_um=profile.focus_x_um,
+                y_um=profile.focus_y_um,
+                z_um=profile.focus_um.value + sign * commanded.value,
+            )
+        ).z_um
+        for sign in (-1, 1)
+    )
+    return (high - low) / 2
+
+
+def _tilt_mrad(
+    truth: VirtualTruth, region_um: tuple[float, float, float, float]
+) -> tuple[float, float]:
+    """Return the slopes of the plane through the slide's surface, true um a true mm."""
+    x_um, y_um, width_um, height_um = region_um
+    shares = np.linspace(0, 1, _GRID)
+    places = [
+        truth.glass_for(
+            StagePosition(x_um=x_um + i * width_um, y_um=y_um + j * height_um, z_um=0)
+        )
+        for i in shares.tolist()
+        for j in shares.tolist()
+    ]
+    heights_um = [truth.height_um(place.x_um, place.y_um) for place in places]
+    columns = np.array([[1.0, place.x_um, place.y_um] for place in places])
+    plane = np.linalg.lstsq(columns, np.array(heights_um), rcond=None)[0]
+    return 1000 * float(plane[1]), 1000 * float(plane[2])
