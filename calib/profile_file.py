@@ -29,11 +29,12 @@ class _MeasuredModel(Model):
     unit: str = "um"
 
 
-_Quadratic = tuple[Finite, Finite, Finite, Finite, Finite, Finite]
+# Second or fourth order; `FlatField` refuses any other number of coefficients.
+_Surface = Annotated[tuple[Finite, ...], Field(min_length=6, max_length=15)]
 
 
 class _FlatFieldModel(Model):
-    coefficients: tuple[_Quadratic, _Quadratic, _Quadratic]
+    coefficients: tuple[_Surface, _Surface, _Surface]
     glass_fraction: Annotated[float, Field(ge=0, le=1)]
 
 

@@ -88,7 +88,7 @@ def test_a_blank_slide_is_called_blank_and_names_the_next_step() -> None:
 def test_texture_without_a_focus_is_no_blank_slide() -> None:
     config = scanner_config(
         calibration={
-            "z_start_um": 143.0,
+            "z_start_um": 134.0,
             "coarse_range_um": 2.0,
             "coarse_step_um": 0.25,
         }

@@ -55,7 +55,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "profile", [PROFILE, dataclasses.replace(PROFILE, flat_field=None, optics=None)]
+    "profile",
+    [
+        PROFILE,
+        dataclasses.replace(PROFILE, flat_field=None, optics=None),
+        dataclasses.replace(
+            PROFILE,
+            flat_field=FlatField(coefficients=((0.1,) * 15,) * 3, glass_fraction=0.5),
+        ),
+    ],
 )
 def test_a_profile_comes_back_as_it_was(path: Path, profile: InstrumentProfile) -> None:
     write_profile(path, profile)
