@@ -8,11 +8,13 @@ export class Slide {
     this.shape = null;
     this.viewer = null;
     this.onOpen = () => {};
+    this.onShown = () => {};
     this._element = element;
     this._onPick = onPick;
     this._versions = new Map();
     this._changed = new Map();
     this._fetching = 0;
+    this._fresh = new WeakMap();
   }
 
   // Show a slide of this shape; again for another file, never twice for the same.
@@ -72,7 +74,7 @@ export class Slide {
       animationTime: calm ? 0 : 0.5,
       // A new tile replaces the old one at once: fading would flicker.
       blendTime: 0,
-      immediateRender: false,
+      tileRetryMax: 3,
       visibilityRatio: 0.5,
       maxZoomPixelRatio: 4,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
@@ -80,6 +82,10 @@ export class Slide {
       gestureSettingsPen: { clickToZoom: false },
     });
     this.viewer.addHandler("open", () => this.onOpen());
+    this.viewer.addHandler("tile-invalidated", async (event) => {
+      const picture = this._fresh.get(event.tile);
+      if (picture) await event.setData(picture, "image");
+    });
     this.viewer.addHandler("canvas-click", (event) => {
       if (!event.quick) return;
       const point = this.viewer.viewport.viewerElementToImageCoordinates(event.position);
@@ -106,9 +112,9 @@ export class Slide {
     return this._matrixColumn(level, column)?.[row];
   }
 
-  // OpenSeadragon knows no "this tile changed". So the new picture is fetched first,
-  // which puts it into the browser's cache; then the viewer is made to forget its tile
-  // and asks again, for the new address.
+  // OpenSeadragon knows no "this tile changed". So the new picture is fetched beside it
+  // and handed over in its event for tiles that are to be drawn anew: the old picture
+  // stays until the new one is ready, and nothing flickers.
   _fetchNext() {
     while (this._fetching < FETCHES && this._changed.size) {
       const [key, [level, row, column]] = this._changed.entries().next().value;
@@ -118,9 +124,9 @@ export class Slide {
       picture.src = this._url(level, row, column);
       picture
         .decode()
-        .then(() => this._forget(level, row, column))
+        .then(() => this._replace(level, row, column, picture))
         // Its next version will come, or a move of the view asks again.
-        .catch(() => {})
+        .catch((problem) => console.warn("a changed tile was not shown:", problem))
         .finally(() => {
           this._fetching -= 1;
           this._fetchNext();
@@ -128,11 +134,17 @@ export class Slide {
     }
   }
 
-  _forget(level, row, column) {
+  async _replace(level, row, column, picture) {
     const tiles = this._matrixColumn(level, column);
-    if (!tiles?.[row]) return;
-    delete tiles[row];
-    this._image()._needsUpdate = true;
-    this.viewer.forceRedraw();
+    const tile = tiles?.[row];
+    if (!tile) return;
+    if (tile.loaded) {
+      this._fresh.set(tile, picture);
+      await this.viewer.world.requestTileInvalidateEvent([tile], OpenSeadragon.now());
+    } else {
+      delete tiles[row]; // on its way with the old address: ask again, for the new one
+      this.viewer.forceRedraw();
+    }
+    requestAnimationFrame(() => this.onShown(level, row, column));
   }
 }
