@@ -17,6 +17,20 @@ def quadratic_columns(x: Float64, y: Float64) -> Float64:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
 
 
+def quartic_columns(x: Float64, y: Float64) -> Float64:
+    """Return the six columns of `quadratic_columns`, then those up to fourth order."""
+    third = [x**3, x * x * y, x * y * y, y**3]
+    fourth = [x**4, x**3 * y, x * x * y * y, x * y**3, y**4]
+    higher = np.stack([*third, *fourth], axis=-1)
+    return np.concatenate([quadratic_columns(x, y), higher], axis=-1)
+
+
+def surface_columns(count: int, x: Float64, y: Float64) -> Float64:
+    """Return the columns that belong to so many coefficients, 6 or 15."""
+    columns = quadratic_columns if count == 6 else quartic_columns
+    return columns(x, y)
+
+
 def field_coordinates(shape: tuple[int, int]) -> tuple[Float64, Float64]:
     """Return x and y, -1..1 from the first to the last pixel, each of `shape`."""
     y, x = np.meshgrid(
@@ -33,8 +47,9 @@ def compute_gain(flat_field: FlatField, shape: tuple[int, int]) -> FloatImage:
     ndarray of float32
         Shape (rows, columns, 3), values in 0..1.
     """
-    columns = quadratic_columns(*field_coordinates(shape))
-    log_light = columns @ np.asarray(flat_field.coefficients, dtype=np.float64).T
+    coefficients = np.asarray(flat_field.coefficients, dtype=np.float64)
+    columns = surface_columns(coefficients.shape[1], *field_coordinates(shape))
+    log_light = columns @ coefficients.T
     gain = np.exp(log_light - log_light.max(axis=(0, 1)))
     return np.asarray(gain, dtype=np.float32)
 

@@ -168,15 +168,25 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatField:
-    """Illumination over the field, per colour channel, as a quadratic surface.
+    """Illumination over the field, per colour channel, as a smooth surface.
 
-    `coefficients` has shape (3, 6): log gain = c . [1, x, y, x^2, x y, y^2] with x and
-    y running from -1 to 1 across the columns and rows. `glass_fraction` says how much
-    of the field was clear glass when it was measured.
+    `coefficients` has shape (3, 6) or (3, 15): log gain = c . [1, x, y, x^2, x y, y^2]
+    with x and y running from -1 to 1 across the columns and rows; fifteen go on as in
+    `bifocus.illumination.quartic_columns`. `glass_fraction` says how much of the field
+    was clear glass when it was measured.
     """
 
     coefficients: tuple[tuple[float, ...], ...]
     glass_fraction: float
+
+    def __post_init__(self) -> None:
+        """Refuse another number of coefficients, which would be another surface."""
+        if [len(row) for row in self.coefficients] not in ([6] * 3, [15] * 3):
+            msg = (
+                "a flat field has 6 or 15 coefficients for each of 3 colours, got "
+                f"{[len(row) for row in self.coefficients]}"
+            )
+            raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
