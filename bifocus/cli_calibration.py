@@ -1,17 +1,30 @@
 """The commands that measure an instrument: `calibrate`."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from bifocus.cli_output import err_console, out_console, print_json, print_rows
 from bifocus.errors import ConfigError
+from bifocus.report_page import format_duration
 
 if TYPE_CHECKING:
-    from bifocus.calib.procedure import StepEvent
+    from bifocus.calib.procedure import OnStep, StepEvent
+    from bifocus.config import Instrument
     from bifocus.jobs import CalibratedInstrument
-    from bifocus.records import Measured
 
 calibration = typer.Typer()
 
@@ -44,6 +57,9 @@ def calibrate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew, also after an interruption.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show steps and time; move nothing.")
+    ] = False,
     region: RegionOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,34 +70,94 @@ def calibrate(
         msg = "--only renews steps of a finished calibration, --fresh forgets it"
         raise ConfigError(msg)
     file = InstrumentFile.load(instrument)
-    made = calibrate_instrument(
-        file,
-        file.region_um(region),
-        out,
-        only=only or [],
-        is_fresh=fresh,
-        on_step=_print_step,
-    )
+    region_um = file.region_um(region)
+    if dry_run:
+        file.plan_dry(region_um)
+        _print_plan(file.config, only or [], as_json=as_json)
+        return
+    with _sigterm_interrupts(), _show_steps() as on_step:
+        made = calibrate_instrument(
+            file,
+            region_um,
+            out,
+            only=only or [],
+            is_fresh=fresh,
+            on_step=on_step,
+        )
     if as_json:
         print_json(_as_document(made))
     else:
         _print_values(made)
 
 
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: the stage is stopped, steps are kept."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _show_steps() -> Iterator["OnStep"]:
+    """Yield what prints each step: a line when it ends, a bar on a terminal."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    terminal = err_console.is_terminal
+    with Progress(*columns, console=err_console, disable=not terminal) as bar:
+        task = bar.add_task("calibration", total=None)
+
+        def show(event: "StepEvent") -> None:
+            ended = event.number - (event.state == "begins")
+            text = f"{event.entry.name}: {event.entry.what}"
+            bar.update(task, description=text, completed=ended, total=event.total)
+            if event.state != "begins" or not terminal:
+                _print_step(event)
+
+        yield show
+
+
 def _print_step(event: "StepEvent") -> None:
     texts = {
         "begins": f"{event.entry.what} ...",
-        "kept": "measured before the interruption",
+        "kept": "measured before",
         "done": _in_short(event),
         "skipped": f"left out: {event.text}",
     }
     line = f"[{event.number}/{event.total}] {event.entry.name}: {texts[event.state]}"
-    err_console.print(line, markup=False, highlight=False, soft_wrap=True)
+    err_console.print(
+        line, markup=False, highlight=False, soft_wrap=not err_console.is_terminal
+    )
 
 
 def _in_short(event: "StepEvent") -> str:
     values = event.result.values if event.result else {}
     return ", ".join(f"{key} {value.text}" for key, value in values.items()) or "done"
+
+
+def _print_plan(config: "Instrument", only: list[str], *, as_json: bool) -> None:
+    """Print what a calibration would do; no device is opened."""
+    from bifocus.calib.dry_run import estimate_steps
+
+    estimates = estimate_steps(config, only)
+    seconds = sum(estimate.seconds for estimate in estimates)
+    rows = [asdict(estimate) for estimate in estimates]
+    if as_json:
+        print_json({"steps": rows, "seconds": seconds})
+        return
+    shown = [{**row, "seconds": format_duration(row["seconds"])} for row in rows]
+    print_rows(f"about {format_duration(seconds)} of the instrument's time", shown)
 
 
 def _as_document(made: "CalibratedInstrument") -> dict[str, Any]:
@@ -90,30 +166,35 @@ def _as_document(made: "CalibratedInstrument") -> dict[str, Any]:
 
     profile = made.profile
     values = {key: measured_document(m) for key, m in profile.values.items()}
+    truth = {} if made.truth is None else {"truth": made.truth}
     return {
         **values,
         "profile": str(made.path),
+        "report": str(made.report) if made.report else None,
         "simulated": profile.simulated,
         "values": values,
         "skipped": profile.skipped,
         "warnings": list(profile.warnings),
+        **truth,
     }
 
 
 def _print_values(made: "CalibratedInstrument") -> None:
     profile = made.profile
-    rows = [_row(key, measured) for key, measured in profile.values.items()]
+    truth = made.truth or {}
+    rows = [
+        {
+            "value": key,
+            "measured": measured.text,
+            "truth": truth.get(key),
+            "how it was got": measured.method,
+        }
+        for key, measured in profile.values.items()
+    ]
     title = f"{made.path}{' (SIMULATED instrument)' if profile.simulated else ''}"
     print_rows(title, rows)
-    for name, reason in profile.skipped.items():
-        out_console.print(f"left out: {name}: {reason}", markup=False, highlight=False)
-    for warning in profile.warnings:
-        out_console.print(f"warning: {warning}", markup=False, highlight=False)
-
-
-def _row(key: str, measured: "Measured") -> dict[str, Any]:
-    return {
-        "value": key,
-        "measured": measured.text,
-        "how it was got": measured.method,
-    }
+    notes = [f"left out: {name}: {why}" for name, why in profile.skipped.items()]
+    notes += [f"warning: {text}" for text in profile.warnings]
+    notes += [f"report: {made.report}"] if made.report else []
+    for note in notes:
+        out_console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from bifocus.calib.procedure import OnStep, calibrate_briefly, calibrate_into
 from bifocus.calib.profile_file import read_profile, write_profile
 from bifocus.calib.profile_identity import check_identity, read_identity
+from bifocus.calib.report import write_calibration_report
 from bifocus.calib.step_result import Bench
 from bifocus.clock import VirtualClock
 from bifocus.config import EngineName, Instrument, load_instrument
@@ -20,6 +21,7 @@ from bifocus.edge.plan import Region, ScanPlan, check_travel, plan_scan
 from bifocus.edge.scan import Progress, Scan, ScanResult
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.errors import ConfigError, SlideFileError
+from bifocus.hal.calibration_truth import calibration_truth
 from bifocus.hal.open_instrument import OpenInstrument, open_instrument
 from bifocus.hal.virtual_stage import VirtualStage
 from bifocus.records import InstrumentProfile
@@ -87,10 +89,16 @@ class InstrumentFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibratedInstrument:
-    """What a calibration made; `truth` is there only on a virtual instrument."""
+    """What a calibration made.
+
+    `report` is None after a brief one; `truth`, by the keys of the profile's values, is
+    there only on a virtual instrument.
+    """
 
     profile: InstrumentProfile
     path: Path
+    report: Path | None = None
+    truth: dict[str, float] | None = None
 
 
 def calibrate_instrument(
@@ -119,17 +127,32 @@ def calibrate_instrument(
     """
     instrument.plan_dry(region_um)
     _check_writable(out)
-    path = out / "profile.yaml"
+    path, report = out / "profile.yaml", None
     with _open(instrument) as devices:
         bench = bench_of(devices, region_um)
         if is_brief:
             profile = calibrate_briefly(bench, on_step)
             write_profile(path, profile)
         else:
-            profile = calibrate_into(
+            made = calibrate_into(
                 bench, out, only=only, is_fresh=is_fresh, on_step=on_step
-            ).profile
-    return CalibratedInstrument(profile=profile, path=path)
+            )
+            profile = made.profile
+            report = write_calibration_report(
+                out, profile, made.results, instrument.config
+            )
+        truth = _truth_of(devices, profile, region_um)
+    return CalibratedInstrument(profile=profile, path=path, report=report, truth=truth)
+
+
+def _truth_of(
+    devices: OpenInstrument, profile: InstrumentProfile, region_um: Region
+) -> dict[str, float] | None:
+    """Return the truth of the values that a profile has, on a virtual instrument."""
+    if devices.truth is None:
+        return None
+    truth = calibration_truth(devices.truth, devices.config, profile, region_um)
+    return {key: value for key, value in truth.items() if key in profile.values}
 
 
 def bench_of(devices: OpenInstrument, region_um: Region) -> Bench:

@@ -65,6 +65,11 @@ class Calibration:
     profile: InstrumentProfile
     steps: tuple[FinishedStep, ...]
 
+    @property
+    def results(self) -> tuple[StepResult, ...]:
+        """What the steps that were not left out have found."""
+        return tuple(step.result for step in self.steps if step.result is not None)
+
 
 def calibrate_into(
     bench: Bench,
