@@ -135,8 +135,8 @@ class GrowingScan:
                 sd_um=0.1,
                 confidence=0.9,
             ),
-            raw_a=self.folder.save_raw(f"{visit.name}_minus", cv2.blur(shot, (5, 5))),
-            raw_b=self.folder.save_raw(f"{visit.name}_plus", cv2.blur(shot, (3, 3))),
+            raw_a=self.folder.save_raw(f"{visit.name}_minus", _blurred(shot, 5)),
+            raw_b=self.folder.save_raw(f"{visit.name}_plus", _blurred(shot, 3)),
         )
         journal.add_tile(entry)
         total = len(self.plan.visits)
@@ -211,6 +211,10 @@ def describe(width_px: int, height_px: int) -> SlideDescription:
         simulated=True,
         wavelengths_um=(0.62, 0.53, 0.46),
     )
+
+
+def _blurred(pixels: UInt8Image, side_px: int) -> UInt8Image:
+    return np.asarray(cv2.blur(pixels, (side_px, side_px)), dtype=np.uint8)
 
 
 def _status(row: int, column: int) -> str:

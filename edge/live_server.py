@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from bifocus.edge.live_answers import Answer, LivePage, answer_problem, compose_json
 from bifocus.edge.live_guard import PAGE_HEADERS, Guard, is_loopback, new_token
@@ -131,8 +131,6 @@ class _Exchange(BaseHTTPRequestHandler):
 
     server: LiveServer
     protocol_version = "HTTP/1.1"
-    server_version = "bifocus"
-    sys_version = ""
     timeout = IDLE_S
     # Without these two, each answer waits for the other side's acknowledgement.
     disable_nagle_algorithm = True
@@ -142,14 +140,18 @@ class _Exchange(BaseHTTPRequestHandler):
         """Answer, or begin a stream."""
         if not self._is_allowed("GET"):
             return
-        url = urlsplit(self.path)
-        query = dict(parse_qsl(url.query, max_num_fields=8))
-        if url.path == "/" and "token" in query:
+        path, _, rest = self.path.partition("?")
+        try:
+            query = dict(parse_qsl(rest, max_num_fields=8))
+        except ValueError as error:
+            self.send_error(400, f"this address cannot be read: {error}")
+            return
+        if path == "/" and "token" in query:
             self._let_in(query["token"])
-        elif url.path == "/events":
+        elif path == "/events":
             self._stream(self.headers.get("Last-Event-ID", query.get("after", "")))
         else:
-            self._send(self._answer(url.path, query))
+            self._send(self._answer(path, query))
 
     def do_POST(self) -> None:
         """Answer a button."""
@@ -164,6 +166,10 @@ class _Exchange(BaseHTTPRequestHandler):
                 self._open_session(body)
         elif self._is_allowed("POST"):
             self._send(self.server.page.act(self.path))
+
+    def version_string(self) -> str:
+        """Name the program, not the version that somebody might know a hole of."""
+        return "bifocus"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log requests for those who look for them; never an address with its token."""
@@ -186,12 +192,14 @@ class _Exchange(BaseHTTPRequestHandler):
             return answer_problem(503, str(error))
 
     def _is_allowed(self, method: str) -> bool:
+        if not self.path.startswith("/"):
+            self.send_error(400, "this is no proxy")
+            return False
         # A link with the token is how a browser gets in; its token is checked there.
-        url = urlsplit(self.path)
         refusal = self.server.guard.check(method, self.headers)
         if refusal is None:
             return True
-        is_entry = refusal.status == 401 and url.path == "/" and "token=" in url.query
+        is_entry = refusal.status == 401 and self.path.startswith("/?token=")
         if is_entry:
             return True
         self._send(answer_problem(refusal.status, refusal.reason))

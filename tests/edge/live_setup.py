@@ -12,6 +12,18 @@ from bifocus.records import InstrumentProfile, Measured
 from tests.scanner import scanner_config
 
 
+def small_scan(
+    root: Path, *, grid: tuple[int, int] = (4, 6), side_px: int = 128
+) -> GrowingScan:
+    return GrowingScan(
+        root=root,
+        rows=grid[0],
+        columns=grid[1],
+        field_px=side_px,
+        slide_tile_px=side_px,
+    )
+
+
 def config_and_profile(scan: GrowingScan) -> tuple[Instrument, InstrumentProfile]:
     side_px = scan.field_px
     config = scanner_config(
@@ -35,10 +47,15 @@ def config_and_profile(scan: GrowingScan) -> tuple[Instrument, InstrumentProfile
 
 @contextmanager
 def growing_page(
-    root: Path, *, address: LiveAddress | None = None, steered: bool = True
+    root: Path,
+    *,
+    address: LiveAddress | None = None,
+    steered: bool = True,
+    grid: tuple[int, int] = (4, 6),
+    side_px: int = 128,
 ) -> Iterator[tuple[GrowingScan, LiveServer]]:
     """Yield a scan that has not begun, and its page."""
-    scan = GrowingScan(root=root / "scan")
+    scan = small_scan(root / "scan", grid=grid, side_px=side_px)
     config, profile = config_and_profile(scan)
     with serve_live(
         scan.folder,

@@ -1,4 +1,4 @@
-"""Readers of the live state get each change once, the latest value, in bounded space."""
+"""Readers of the live state get each change once, and only its latest value."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Slide tiles as the page gets them: the file's own bytes, or the overview's picture."""
+"""Slide tiles for the page: the file's own bytes, or a piece of the overview."""
 
 import io
 from pathlib import Path
@@ -34,7 +34,7 @@ def crop(picture: UInt8Image, row: int, column: int) -> UInt8Image:
 
 @pytest.fixture
 def picture() -> UInt8Image:
-    return cv2.GaussianBlur(draw_tissue(400, 300), (0, 0), 2.0)
+    return np.asarray(cv2.GaussianBlur(draw_tissue(400, 300), (0, 0), 2), np.uint8)
 
 
 def test_tiles_appear_with_the_file_and_keep_their_version(
