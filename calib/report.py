@@ -175,7 +175,16 @@ def _lay_out_step(step: StepResult, profile: InstrumentProfile) -> dict[str, Any
 
 
 def _budget_tables(budget: object) -> list[FactTable]:
-    """Return one table for each budget: a list of parts, or such lists by quantity."""
+    """Return one table for each budget.
+
+    A budget is a list of records, a mapping from part to its size, or a mapping from
+    quantity to a list of records.
+    """
+    if isinstance(budget, Mapping) and all(
+        isinstance(part, int | float) for part in budget.values()
+    ):
+        parts = [{"part": name_value(str(key)), "u": u} for key, u in budget.items()]
+        return [lay_out_table("", parts)]
     if isinstance(budget, Mapping):
         return [
             lay_out_table(name_value(str(key)), parts) for key, parts in budget.items()
