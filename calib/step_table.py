@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bifocus.calib.first_steps import measure_illumination, measure_spacing
 from bifocus.calib.focus_step import measure_focus
 from bifocus.calib.step_result import Step
+from bifocus.calib.xy_step import measure_xy
 from bifocus.errors import ConfigError
 
 
@@ -46,6 +47,14 @@ STEPS: tuple[StepEntry, ...] = (
         z_frames=60,
         xy_frames=2,
         is_essential=True,
+    ),
+    StepEntry(
+        name="xy",
+        run=measure_xy,
+        what="pixel, scale, rotation and play across the slide",
+        z_frames=0,
+        xy_frames=90,
+        needs=("focus",),
     ),
     StepEntry(
         name="illumination",
