@@ -40,6 +40,7 @@ _FINE_STEP_DOF = 1 / 3
 _FINE_HALF_RANGE_DOF = 4.0
 # A curve whose peak stands out less than this of its low end shows no change with z.
 _EVEN = 1.1
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +109,7 @@ def find_focus(
     step_um = max(round(step_um / motor_um), 1) * motor_um
     fine, peaks = [], []
     for number in range(settings.repeats):
-        # Planes of another phase each time, so that interpolation's error scatters.
-        shift_um = round(number / settings.repeats * step_um / motor_um) * motor_um
+        shift_um = round(plane_phase(number) * step_um / motor_um) * motor_um
         stack = _take_fine(
             stage,
             camera,
@@ -138,6 +138,15 @@ def find_focus(
         step_um=step_um,
         dof_um=dof_um,
     )
+
+
+def plane_phase(number: int) -> float:
+    """Return by which share of their distance the planes of a stack are shifted.
+
+    Another one for each stack, so that the error of interpolation scatters, and in no
+    order (the golden ratio), so that it is not taken for a drift.
+    """
+    return number * _GOLDEN % 1
 
 
 def measure_peak(stack: ZStack) -> Peak:
