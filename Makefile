@@ -15,7 +15,7 @@ ARGS ?=
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench docs viewer clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ bench: $(VENV)/.dev ## measure speed and memory
 
 docs: $(VENV)/.dev ## check the links of every Markdown file and run its examples
 	$(BIN)/python docs/check_docs.py
+
+viewer: $(VENV)/.runtime ## fetch the live page's picture viewer (OpenSeadragon) with npm
+	$(BIN)/python -m bifocus.edge.fetch_viewer
 
 clean: ## remove caches, builds and demo-out; .venv stays
 	rm -rf build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis \
@@ -72,6 +75,8 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing bifocus into $(VENV)"
 	@$(PIP) pip
 	@$(INSTALL) --editable '.[slides,onnxruntime]'
+	@$(BIN)/python -m bifocus.edge.fetch_viewer || echo \
+		'The live page will show an overview only; later: make viewer'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
