@@ -142,7 +142,7 @@ def _paint(shape: tuple[int, int], glass: float, seed: int) -> FloatImage:
     if glass > 0:
         rng = np.random.default_rng(seed)
         coarse = rng.standard_normal((shape[0] // 64, shape[1] // 64), np.float32)
-        soft = cv2.GaussianBlur(coarse, (0, 0), 2.0, borderType=cv2.BORDER_WRAP)
+        soft = cv2.GaussianBlur(coarse, (0, 0), 2.0)
         size = (shape[1], shape[0])
         fine = cv2.resize(soft, size, interpolation=cv2.INTER_CUBIC)
         outline = np.asarray(fine, np.float32)

@@ -100,6 +100,9 @@ class Scan(Model):
     stack_step_um: Annotated[float, Field(gt=0, le=20)] = 0.5
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
     jpeg_subsampling: Literal["420", "444"] = "444"
+    slide_layout: Literal["hybrid", "subifd", "chain"] = "hybrid"
+    slide_codec: Literal["jpeg", "lossless"] = "jpeg"
+    label: str | None = None
     engine: EngineName = "auto"
     on_engine_failure: Literal["stop", "next"] = "stop"
     server: Annotated[str, Field(pattern=r"^[\w.:\[\]-]+:\d+$")] | None = None
@@ -120,6 +123,9 @@ class Calibration(Model):
     says which of the two is trusted: the pixel, to `optics.pixel_tolerance`, or the
     stage, to `stage_tolerance`. A graticule goes before both. The error of a screw
     repeats with every motor turn, `motor_turn_um` of x and y.
+
+    `blank_field_um` is a place of clear glass for the flat field, where the region has
+    too little; `dark_frame` a picture taken without light, from the file's folder.
     """
 
     z_start_um: Finite | None = None
@@ -131,6 +137,8 @@ class Calibration(Model):
     length_source: Literal["pixel", "stage"] = "pixel"
     stage_tolerance: Annotated[float, Field(gt=0, le=0.2)] = 0.01
     motor_turn_um: tuple[Positive, Positive] | None = None
+    blank_field_um: tuple[Finite, Finite] | None = None
+    dark_frame: Path | None = None
 
 
 class Instrument(Model):
@@ -188,4 +196,16 @@ def load_instrument(path: Path) -> Instrument:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         msg = f"{path}: not a YAML file: {' '.join(str(error).split())}"
         raise ConfigError(msg) from error
-    return parse_model(Instrument, document, source=str(path))
+    return _with_absolute_paths(
+        parse_model(Instrument, document, source=str(path)), path.absolute().parent
+    )
+
+
+def _with_absolute_paths(config: Instrument, base_dir: Path) -> Instrument:
+    """Let paths start at the file's folder, wherever the program runs."""
+    dark_frame = config.calibration.dark_frame
+    if dark_frame is None:
+        return config
+    found = {"dark_frame": base_dir / dark_frame}
+    calibration = config.calibration.model_copy(update=found)
+    return config.model_copy(update={"calibration": calibration})

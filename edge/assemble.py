@@ -1,5 +1,10 @@
 """The last step of a scan: place all tiles, write the pyramidal slide, a thumbnail."""
 
+from pathlib import Path
+
+import cv2
+import numpy as np
+
 from bifocus import __version__
 from bifocus.config import Instrument, Scan
 from bifocus.edge.live_stitch import StitchOptions
@@ -9,6 +14,10 @@ from bifocus.edge.plan import ScanPlan
 from bifocus.edge.registration import PairShift
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.slide_file import SlideDescription, SlideWriter, write_thumbnail
+from bifocus.errors import ConfigError
+from bifocus.records import UInt8Image
+
+LABEL_MOST_PX = 1024  # Enough to read; the head of the file is written in one piece.
 
 
 def place_tiles(plan: ScanPlan, pairs: list[PairShift]) -> Placement:
@@ -81,11 +90,46 @@ def describe_slide(
     )
 
 
-def stitch_options(scan: Scan) -> StitchOptions:
-    """Return how an instrument file wants its slides stitched and written."""
+def stitch_options(scan: Scan, label: UInt8Image | None = None) -> StitchOptions:
+    """Return how an instrument file wants its slides stitched and written.
+
+    Parameters
+    ----------
+    scan
+        Its `scan:` section.
+    label
+        The picture that `scan.label` names; see `load_label`.
+    """
     return StitchOptions(
-        jpeg_quality=scan.jpeg_quality, chroma_subsampling=scan.jpeg_subsampling
+        layout=scan.slide_layout,
+        codec=scan.slide_codec,
+        jpeg_quality=scan.jpeg_quality,
+        chroma_subsampling=scan.jpeg_subsampling,
+        label=label,
     )
+
+
+def load_label(scan: Scan, base_dir: Path) -> UInt8Image | None:
+    """Return the picture of the slide's label, HxWx3, if the file names one.
+
+    A path that is not absolute starts at `base_dir`, the instrument file's folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such picture.
+    """
+    if scan.label is None:
+        return None
+    path = base_dir / scan.label
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        msg = f"scan.label: {path} is no picture that can be read; give a PNG or JPEG"
+        raise ConfigError(msg)
+    scale = min(1.0, LABEL_MOST_PX / max(picture.shape))
+    if scale < 1:
+        picture = cv2.resize(picture, None, fx=scale, fy=scale)
+    return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
 
 
 def mosaic_renderer(

@@ -17,7 +17,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bifocus.edge.fixed_lag import LAG_ROWS, FixedLagPlacement
@@ -25,9 +25,11 @@ from bifocus.edge.loop_closure import Cell, Vector
 from bifocus.edge.mosaic import FEATHER_PX, MosaicRenderer
 from bifocus.edge.placement import Placement
 from bifocus.edge.plan import ScanPlan
+from bifocus.edge.quality_layer import QualityGrid, TileNote
 from bifocus.edge.ready_tiles import Box, ReadyTiles, box_of
 from bifocus.edge.registration import EdgeStrips, extract_strips
 from bifocus.edge.seams import SeamRegister
+from bifocus.edge.slide_fields import SlideLayout
 from bifocus.edge.slide_file import (
     BACKGROUND_GREY,
     ChromaSubsampling,
@@ -35,6 +37,7 @@ from bifocus.edge.slide_file import (
     SlideDescription,
     SlideWriter,
 )
+from bifocus.edge.tile_codec import SlideCodec
 from bifocus.errors import ConfigError
 from bifocus.records import UInt8Image
 
@@ -74,7 +77,7 @@ class StitchOptions:
         See `MosaicRenderer`.
     cache_mb
         Decoded source tiles kept, at most, in 10^6 bytes (eight tiles at least).
-    tile_px, jpeg_quality, chroma_subsampling, sync_every
+    tile_px, layout, codec, jpeg_quality, chroma_subsampling, sync_every, label
         See `SlideWriter`.
     """
 
@@ -82,9 +85,12 @@ class StitchOptions:
     feather_px: int = FEATHER_PX
     cache_mb: float = 100.0
     tile_px: int = 512
+    layout: SlideLayout = "hybrid"
+    codec: SlideCodec = "jpeg"
     jpeg_quality: int = 90
     chroma_subsampling: ChromaSubsampling = "444"
     sync_every: int = 16
+    label: UInt8Image | None = None
 
 
 def plan_canvas(plan: ScanPlan) -> Canvas:
@@ -180,6 +186,7 @@ class LiveStitcher:
         self._in_use: dict[Cell, Box] = {}
         self._size_px = size_px
         self._n_outside = 0
+        self._notes: dict[Cell, TileNote] = {}
         height_px, width_px = plan.field_px[1], plan.field_px[0]
         self._renderer = MosaicRenderer(
             [],
@@ -196,9 +203,15 @@ class LiveStitcher:
             slide_path,
             description,
             tile_px=options.tile_px,
+            layout=options.layout,
+            codec=options.codec,
             jpeg_quality=options.jpeg_quality,
             chroma_subsampling=options.chroma_subsampling,
             sync_every=options.sync_every,
+            label=options.label,
+            quality=QualityGrid(
+                rows=plan.rows, columns=plan.columns, step_um=plan.step_um
+            ),
             on_publish=None if on_tile is None else _first_version(on_tile),
         )
 
@@ -207,7 +220,9 @@ class LiveStitcher:
         """Neighbours so far between which nothing could be measured."""
         return self._places.n_untrusted
 
-    def add(self, row: int, column: int, strips: EdgeStrips) -> None:
+    def add(
+        self, row: int, column: int, strips: EdgeStrips, note: TileNote | None = None
+    ) -> None:
         """Take a tile whose picture `load_tile` can give from now on.
 
         Parameters
@@ -217,6 +232,9 @@ class LiveStitcher:
             (a re-shot): the last one counts.
         strips
             Its borders, from `extract_strips`.
+        note
+            What the slide's metadata and its quality layer shall tell of the tile; its
+            place is filled in.
 
         Raises
         ------
@@ -229,6 +247,9 @@ class LiveStitcher:
         if self._places.place_of(cell) is not None:
             msg = f"tile {cell} is in the slide already; it cannot be added again"
             raise ConfigError(msg)
+        if note is not None:
+            self._notes[cell] = note
+            self._writer.write_quality(row, column, note.quality, note.offset_um)
         if row > self._row:
             self._complete_rows(row - 1)
             self._row = row
@@ -259,7 +280,7 @@ class LiveStitcher:
         self._not_final.clear()
         self._accept(final)
         self._write(len(self._queue))
-        self._writer.close()
+        self._writer.close(self._tile_notes())
         if self._n_outside:
             logger.warning(
                 "%d tiles reach beyond the slide's border and were cut there; "
@@ -271,6 +292,15 @@ class LiveStitcher:
     def abandon(self) -> None:
         """Close the slide as it is; for a scan that failed. May follow anything."""
         self._writer.close()
+
+    def _tile_notes(self) -> dict[str, str]:
+        """Return what the metadata tell of each tile, by its name."""
+        texts = {}
+        for cell, note in sorted(self._notes.items()):
+            place = self._places.place_of(cell)
+            placed = replace(note, x_px=place[0], y_px=place[1]) if place else note
+            texts[f"r{cell[0]:03d}_c{cell[1]:03d}"] = placed.to_text()
+        return texts
 
     def _complete_rows(self, row: int) -> None:
         solved, final = self._places.complete_row(row, self._seams.pairs)

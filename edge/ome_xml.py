@@ -7,6 +7,7 @@ writers turn into references) become spaces. And element order is part of the sc
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from bifocus.errors import SlideFileError
 
 OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 NOTES_NAMESPACE = "bifocus/slide-notes"
+TILES_NAMESPACE = "bifocus/source-tiles"
 SIMULATED_TEXT = "SIMULATED: made on the virtual instrument, not from glass."
 SCANNED_TEXT = "Scanned slide."
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
@@ -86,13 +88,38 @@ def parse_utc(acquired_utc: str) -> datetime:
     return time.astimezone(timezone.utc)
 
 
-def compose_ome_xml(description: SlideDescription) -> str:
-    """Return the OME-XML of a one-image RGB slide, ready for ImageDescription.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BesideImage:
+    """An image beside the slide, in the same file.
+
+    `first_ifd` counts the directories of the main chain. An image has three colours,
+    or the `planes` named, 32-bit floats, one directory each. `pixel_um` is the side
+    (x, y) of its pixels, where that is known.
+    """
+
+    name: str
+    width_px: int
+    height_px: int
+    first_ifd: int
+    planes: tuple[str, ...] = ()
+    pixel_um: tuple[float, float] | None = None
+
+
+def compose_ome_xml(
+    description: SlideDescription,
+    beside: Sequence[BesideImage] = (),
+    tile_notes: Mapping[str, str] | None = None,
+) -> str:
+    """Return the OME-XML of an RGB slide, ready for ImageDescription.
 
     Parameters
     ----------
     description
         Any text in it may hold any character; what XML cannot hold becomes a space.
+    beside
+        The other images of the file.
+    tile_notes
+        Name of a source tile -> what is known of it.
 
     Returns
     -------
@@ -109,8 +136,10 @@ def compose_ome_xml(description: SlideDescription) -> str:
         },
     )
     _add_instrument(root, description)
-    _add_image(root, description)
-    _add_notes(root, description)
+    _add_image(root, description, has_tiles=bool(tile_notes))
+    for number, image in enumerate(beside, start=1):
+        _add_beside(root, number, image)
+    _add_notes(root, description, tile_notes or {})
     body = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>{body}'
 
@@ -130,7 +159,9 @@ def _add_instrument(root: ElementTree.Element, description: SlideDescription) ->
     )
 
 
-def _add_image(root: ElementTree.Element, description: SlideDescription) -> None:
+def _add_image(
+    root: ElementTree.Element, description: SlideDescription, *, has_tiles: bool
+) -> None:
     image = ElementTree.SubElement(root, "Image", ID="Image:0", Name="slide")
     acquired = ElementTree.SubElement(image, "AcquisitionDate")
     acquired.text = parse_utc(description.acquired_utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -139,7 +170,48 @@ def _add_image(root: ElementTree.Element, description: SlideDescription) -> None
     ElementTree.SubElement(image, "InstrumentRef", ID="Instrument:0")
     ElementTree.SubElement(image, "ObjectiveSettings", ID="Objective:0")
     _add_pixels(image, description)
-    ElementTree.SubElement(image, "AnnotationRef", ID="Annotation:0")
+    for number in range(1 + has_tiles):
+        ElementTree.SubElement(image, "AnnotationRef", ID=f"Annotation:{number}")
+
+
+def _add_beside(root: ElementTree.Element, number: int, beside: BesideImage) -> None:
+    image = ElementTree.SubElement(
+        root, "Image", ID=f"Image:{number}", Name=_clean(beside.name)
+    )
+    n_channels = len(beside.planes) or 3
+    attributes = {
+        "ID": f"Pixels:{number}",
+        "DimensionOrder": "XYCZT",
+        "Type": "float" if beside.planes else "uint8",
+        "Interleaved": "false" if beside.planes else "true",
+        "BigEndian": "false",
+        "SizeX": str(beside.width_px),
+        "SizeY": str(beside.height_px),
+        "SizeZ": "1",
+        "SizeC": str(n_channels),
+        "SizeT": "1",
+    }
+    if beside.pixel_um is not None:
+        for axis, side_um in zip("XY", beside.pixel_um, strict=True):
+            attributes[f"PhysicalSize{axis}"] = repr(float(side_um))
+            attributes[f"PhysicalSize{axis}Unit"] = "µm"
+    pixels = ElementTree.SubElement(image, "Pixels", attributes)
+    for i, name in enumerate(beside.planes or ("RGB",)):
+        ElementTree.SubElement(
+            pixels,
+            "Channel",
+            ID=f"Channel:{number}:{i}",
+            Name=_clean(name),
+            SamplesPerPixel="1" if beside.planes else "3",
+        )
+    for i in range(len(beside.planes) or 1):
+        ElementTree.SubElement(
+            pixels,
+            "TiffData",
+            FirstC=str(i),
+            IFD=str(beside.first_ifd + i),
+            PlaneCount="1",
+        )
 
 
 def _add_pixels(image: ElementTree.Element, description: SlideDescription) -> None:
@@ -175,7 +247,11 @@ def _add_pixels(image: ElementTree.Element, description: SlideDescription) -> No
     ElementTree.SubElement(pixels, "TiffData", IFD="0", PlaneCount="1")
 
 
-def _add_notes(root: ElementTree.Element, description: SlideDescription) -> None:
+def _add_notes(
+    root: ElementTree.Element,
+    description: SlideDescription,
+    tile_notes: Mapping[str, str],
+) -> None:
     colours = zip(description.channel_names, description.wavelengths_um, strict=True)
     pairs = {
         "simulated": "true" if description.simulated else "false",
@@ -184,8 +260,19 @@ def _add_notes(root: ElementTree.Element, description: SlideDescription) -> None
         **description.notes,
     }
     annotations = ElementTree.SubElement(root, "StructuredAnnotations")
+    _add_map(annotations, 0, NOTES_NAMESPACE, pairs)
+    if tile_notes:
+        _add_map(annotations, 1, TILES_NAMESPACE, tile_notes)
+
+
+def _add_map(
+    annotations: ElementTree.Element,
+    number: int,
+    namespace: str,
+    pairs: Mapping[str, str],
+) -> None:
     annotation = ElementTree.SubElement(
-        annotations, "MapAnnotation", ID="Annotation:0", Namespace=NOTES_NAMESPACE
+        annotations, "MapAnnotation", ID=f"Annotation:{number}", Namespace=namespace
     )
     value = ElementTree.SubElement(annotation, "Value")
     for name, text in pairs.items():

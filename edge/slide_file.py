@@ -1,34 +1,36 @@
 """Write a pyramidal OME-BigTIFF that is a valid slide at every instant it grows.
 
 All directories are written first, with every tile slot at one shared grey tile. Then,
-for each batch of tiles: append the JPEG bytes, write the byte counts, sync, and only
-then write the offsets. A reader, a killed program or a power cut at any point meets a
+for each batch of tiles: append their bytes, write the byte counts, sync, and only then
+write the offsets. A reader, a killed program or a power cut at any point meets a
 file in which each tile is either whole or grey. Three facts carry that:
 
 * an offset reaches the disk only after its tile and its count did (the sync);
 * a count never shrinks (short tiles are padded to the length of the grey one), and a
-  grey JPEG read with a longer count still ends at its own end marker;
+  grey tile read with a longer count still ends at its own end;
 * the file is from the start long enough for that longer read.
 
 What no writer can prevent: a reader that copies a count and then, after a sync of ours,
 the offset of the same slot, sees one tile cut short until it opens the file again.
+
+The images beside the slide follow the same order. The metadata, which at the end tell
+where each source tile was put, are appended anew and published by one write within one
+sector.
 
 Readers: OpenSlide sees the levels in the main chain, Bio-Formats and tifffile the same
 levels as SubIFDs; see `slide_layout`.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
-import simplejpeg
 
 from bifocus.edge.growing_file import DiskFile, GrowingFile
-from bifocus.edge.ome_xml import SlideDescription
+from bifocus.edge.ome_xml import SlideDescription, compose_ome_xml
 from bifocus.edge.pyramid import (
     Cell,
     ReducedTiles,
@@ -37,24 +39,33 @@ from bifocus.edge.pyramid import (
     compute_valid_size,
     pad_by_replication,
 )
-from bifocus.edge.slide_layout import compose_head, pack_slot
+from bifocus.edge.quality_layer import QualityGrid, pack_value
+from bifocus.edge.slide_fields import HeadPlan, SlideLayout
+from bifocus.edge.slide_layout import TileTable, compose_head, pack_slot
+from bifocus.edge.slide_pictures import BACKGROUND_GREY, MACRO, start_pictures
 from bifocus.edge.slide_reader import SlideReader, write_thumbnail
+from bifocus.edge.tile_codec import ChromaSubsampling, SlideCodec, make_codec
 from bifocus.errors import SlideFileError
 from bifocus.records import UInt8Image
 
-__all__ = ["SlideDescription", "SlideReader", "SlideWriter", "write_thumbnail"]
+__all__ = [
+    "BACKGROUND_GREY",
+    "ChromaSubsampling",
+    "SlideDescription",
+    "SlideReader",
+    "SlideWriter",
+    "write_thumbnail",
+]
 
-ChromaSubsampling = Literal["420", "444"]
 OpenFile = Callable[[Path, bytes, int], GrowingFile]
 OnPublish = Callable[[int, int, int], None]
-
-BACKGROUND_GREY = 236  # light, as glass is, yet not the pure white of an overexposure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AppendedTile:
     """A tile whose bytes are in the file but whose slot still shows the grey tile."""
 
+    table: TileTable
     level: int
     cell: Cell
     start: int
@@ -74,9 +85,13 @@ class SlideWriter:
         description: SlideDescription,
         *,
         tile_px: int = 512,
+        layout: SlideLayout = "hybrid",
+        codec: SlideCodec = "jpeg",
         jpeg_quality: int = 90,
         chroma_subsampling: ChromaSubsampling = "420",
         sync_every: int = 16,
+        label: UInt8Image | None = None,
+        quality: QualityGrid | None = None,
         open_file: OpenFile = DiskFile.create,
         on_publish: OnPublish | None = None,
     ) -> None:
@@ -90,6 +105,12 @@ class SlideWriter:
             Size, scale and origin of the slide.
         tile_px
             Side of a tile; a multiple of 16.
+        layout
+            "hybrid" has a pyramid in every reader; "subifd" is what OME-TIFF asks for
+            and has none in OpenSlide; "chain" has none in Bio-Formats, and holds
+            neither label nor macro nor quality layer.
+        codec
+            "jpeg", or "lossless" for ten times the size.
         jpeg_quality
             1 to 100.
         chroma_subsampling
@@ -97,6 +118,10 @@ class SlideWriter:
         sync_every
             Tiles (of all levels) between syncs; a power cut turns at most so many of
             the last tiles grey.
+        label
+            Picture of the slide's label, HxWx3.
+        quality
+            Adds the quality layer, one pixel for each source tile of this grid.
         open_file
             Makes the file from its path, first bytes and least length.
         on_publish
@@ -107,33 +132,39 @@ class SlideWriter:
         SlideFileError
             A parameter is out of range, or the file cannot be created.
         """
-        _check_parameters(tile_px, jpeg_quality, chroma_subsampling, sync_every)
+        _check_parameters(tile_px, sync_every, layout)
+        self._codec = make_codec(codec, jpeg_quality, chroma_subsampling)
         self.path = Path(path)
         self.tile_px = tile_px
         self.levels = compute_level_sizes(
             description.width_px, description.height_px, tile_px
         )
-        self._quality = jpeg_quality
-        self._subsampling = chroma_subsampling
         self._on_publish = on_publish
         self._sync_every = sync_every
         background = np.full(3, BACKGROUND_GREY, dtype=np.uint8)
         self._reduced = ReducedTiles(self.levels, tile_px, background)
         self._is_written = np.zeros(compute_grid(self.levels[0], tile_px), dtype=bool)
-        empty_tile = self._encode(np.tile(background, (tile_px, tile_px, 1)))
-        head = compose_head(
-            description,
-            self.levels,
+        empty_tile = self._codec.encode(np.tile(background, (tile_px, tile_px, 1)))
+        # libvips takes a chain for a pyramid only if nothing else is in it.
+        has_beside = layout != "chain"
+        self._plan = HeadPlan(
+            description=description,
+            sizes=self.levels,
             tile_px=tile_px,
-            chroma_step=2 if chroma_subsampling == "420" else 1,
+            codec=self._codec,
+            layout=layout,
             empty_tile=empty_tile,
+            pictures=start_pictures(self.levels[-1], label) if has_beside else (),
+            quality=quality if has_beside else None,
         )
-        self._tables = head.tables
-        self._least_tile_bytes = len(empty_tile)
-        self._end = len(head.image)
+        self._head = compose_head(
+            self._plan, compose_ome_xml(description, self._plan.beside())
+        )
+        self._smallest: UInt8Image | None = None
+        self._end = len(self._head.image)
         self._appended: list[_AppendedTile] = []
-        least_bytes = head.empty_tile_at + _compute_jpeg_bound(tile_px)
-        self._file = open_file(self.path, head.image, least_bytes)
+        least_bytes = self._head.empty_tile_at + self._codec.most_bytes(tile_px)
+        self._file = open_file(self.path, self._head.image, least_bytes)
         self._is_open = True
 
     @property
@@ -174,13 +205,51 @@ class SlideWriter:
             if len(self._appended) >= self._sync_every:
                 self._publish()
 
+    def write_quality(
+        self, row: int, column: int, quality: float | None, offset_um: float | None
+    ) -> None:
+        """Fill in one pixel of the quality layer; may be repeated.
+
+        In the layout "chain", which has no such layer, nothing is written.
+
+        Parameters
+        ----------
+        row, column
+            Cell of the source tile in the scan.
+        quality, offset_um
+            Of its fusion; None where it was not fused.
+
+        Raises
+        ------
+        SlideFileError
+            The slide has no such layer or cell, or the disk failed.
+        """
+        self._check_open()
+        grid = self._plan.quality
+        if grid is None and self._plan.layout == "chain":
+            return
+        if grid is None or not grid.holds((row, column)):
+            msg = f"{self.path}: its quality layer has no tile ({row}, {column})"
+            raise SlideFileError(msg)
+        skip = grid.position_of((row, column))
+        with self._closing_on_failure():
+            for start, value in zip(
+                self._head.plane_at, (quality, offset_um), strict=True
+            ):
+                self._file.write_at(start + skip, pack_value(value))
+
     def flush(self) -> None:
         """Make every tile written so far visible to readers; raises SlideFileError."""
         with self._closing_on_failure():
             self._publish()
 
-    def close(self) -> None:
+    def close(self, tile_notes: Mapping[str, str] | None = None) -> None:
         """Complete the reduced levels with background, sync and close; may be repeated.
+
+        Parameters
+        ----------
+        tile_notes
+            Name of a source tile -> what the metadata shall tell of it.
 
         Raises
         ------
@@ -193,7 +262,10 @@ class SlideWriter:
             for reduced in self._reduced.finish():
                 parent = reduced.row, reduced.column
                 self._append(reduced.level, parent, reduced.pixels)
+            self._append_macro()
             self._publish()
+            if tile_notes:
+                self._replace_xml(tile_notes)
             # The offsets must be on disk before the spare length goes.
             self._file.sync()
             self._file.truncate(self._end)
@@ -214,7 +286,24 @@ class SlideWriter:
         self.close()
 
     def _append(self, level: int, cell: Cell, tile: UInt8Image) -> None:
-        payload = self._encode(tile).ljust(self._least_tile_bytes, b"\0")
+        if level == len(self.levels) - 1:
+            self._smallest = tile
+        payload = self._codec.encode(tile).ljust(len(self._plan.empty_tile), b"\0")
+        self._append_bytes(self._head.tables[level], level, cell, payload)
+
+    def _append_macro(self) -> None:
+        """Show the last level, which is one tile, as the macro."""
+        macros = [p for p in self._plan.pictures if p.name == MACRO]
+        if self._smallest is None or not macros:
+            return
+        (macro,) = macros
+        shown = self._smallest[: macro.height_px, : macro.width_px]
+        payload = macro.codec.encode(shown).ljust(len(macro.jpeg), b"\0")
+        self._append_bytes(self._head.picture_tables[MACRO], -1, (0, 0), payload)
+
+    def _append_bytes(
+        self, table: TileTable, level: int, cell: Cell, payload: bytes
+    ) -> None:
         try:
             self._file.write_at(self._end, payload)
         except SlideFileError:
@@ -224,25 +313,43 @@ class SlideWriter:
                 self._publish()
             raise
         self._appended.append(
-            _AppendedTile(level=level, cell=cell, start=self._end, n_bytes=len(payload))
+            _AppendedTile(
+                table=table,
+                level=level,
+                cell=cell,
+                start=self._end,
+                n_bytes=len(payload),
+            )
         )
         self._end += len(payload)
+
+    def _replace_xml(self, tile_notes: Mapping[str, str]) -> None:
+        """Append the metadata anew; then one write within a sector shows them."""
+        xml = compose_ome_xml(self._plan.description, self._plan.beside(), tile_notes)
+        payload = xml.encode() + b"\0"
+        start = -(-self._end // 2) * 2  # TIFF wants values at even positions.
+        self._file.write_at(start, payload)
+        self._end = start + len(payload)
+        self._file.sync()
+        slot = pack_slot(len(payload)) + pack_slot(start)
+        self._file.write_at(self._head.xml_count_at, slot)
 
     def _publish(self) -> None:
         """Bytes are in the file: counts, sync, offsets. The order is the feature."""
         if not self._appended:
             return
         for tile in self._appended:
-            for slot in self._tables[tile.level].count_slots(tile.cell):
+            for slot in tile.table.count_slots(tile.cell):
                 self._file.write_at(slot, pack_slot(tile.n_bytes))
         self._file.sync()
         for tile in self._appended:
-            for slot in self._tables[tile.level].offset_slots(tile.cell):
+            for slot in tile.table.offset_slots(tile.cell):
                 self._file.write_at(slot, pack_slot(tile.start))
         published, self._appended = self._appended, []
         if self._on_publish is not None:
             for tile in published:
-                self._on_publish(tile.level, *tile.cell)
+                if tile.level >= 0:
+                    self._on_publish(tile.level, *tile.cell)
 
     @contextlib.contextmanager
     def _closing_on_failure(self) -> Iterator[None]:
@@ -257,15 +364,6 @@ class SlideWriter:
     def _abandon(self) -> None:
         self._is_open = False
         self._file.close()
-
-    def _encode(self, tile: UInt8Image) -> bytes:
-        encoded: bytes = simplejpeg.encode_jpeg(
-            np.ascontiguousarray(tile),
-            quality=self._quality,
-            colorspace="RGB",
-            colorsubsampling=self._subsampling,
-        )
-        return encoded
 
     def _crop_and_pad(self, cell: Cell, pixels: UInt8Image) -> UInt8Image:
         """Return a full tile whose part beyond the image repeats its edge."""
@@ -298,24 +396,15 @@ class SlideWriter:
             raise SlideFileError(msg)
 
 
-def _check_parameters(
-    tile_px: int, jpeg_quality: int, chroma_subsampling: str, sync_every: int
-) -> None:
+def _check_parameters(tile_px: int, sync_every: int, layout: str) -> None:
     """Raise SlideFileError for a parameter out of range."""
     complaint = ""
     if tile_px < 16 or tile_px % 16:
         complaint = f"tile_px must be a positive multiple of 16, got {tile_px}"
-    elif not 1 <= jpeg_quality <= 100:
-        complaint = f"jpeg_quality must be 1 to 100, got {jpeg_quality}"
-    elif chroma_subsampling not in ("420", "444"):
-        complaint = f"chroma_subsampling is 420 or 444, got {chroma_subsampling}"
     elif sync_every < 1:
         complaint = f"sync_every must be at least 1, got {sync_every}"
+    elif layout not in ("hybrid", "subifd", "chain"):
+        complaint = f"layout is hybrid, subifd or chain, got {layout}"
     if complaint:
         msg = f"slide writer: {complaint}"
         raise SlideFileError(msg)
-
-
-def _compute_jpeg_bound(tile_px: int) -> int:
-    """Return the most bytes a JPEG tile can have: libjpeg-turbo's bound for 4:4:4."""
-    return 6 * tile_px * tile_px + 2048

@@ -1,31 +1,40 @@
 """The head of a slide file: every directory and table, before the first real tile.
 
 Two readers disagree about pyramids: OpenSlide walks the main chain of directories,
-Bio-Formats the SubIFDs of the first. So each reduced level has two directories, one in
-the chain and one SubIFD, that share one pair of tile tables. Every slot of those tables
-starts at one shared light-grey tile, so the file is complete before it is written.
+Bio-Formats the SubIFDs of the first. So in the `hybrid` layout each reduced level has
+two directories, one in the chain and one SubIFD, that share one pair of tile tables;
+`chain` and `subifd` have one kind only. Every slot of the tables starts at one shared
+light-grey tile, so the file is complete before it is written.
+
+Between the first level and the others come the images beside the slide: the macro (the
+whole slide, small), the label, and the quality layer. OpenSlide passes over them, since
+they are not tiled. Bio-Formats leaves reduced levels out when it counts directories, so
+that images behind them would not be found.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
-from PIL import ImageCms
 
 from bifocus.edge import bigtiff
 from bifocus.edge.bigtiff import ByteLayout, TiffField
-from bifocus.edge.ome_xml import SlideDescription, compose_ome_xml, parse_utc
-from bifocus.edge.pyramid import Cell, LevelSize, compute_grid
-
-TILE_OFFSETS = 324
-TILE_BYTE_COUNTS = 325
-JPEG_COMPRESSION = 7
-YCBCR = 6
-CENTIMETRE = 3
-UM_PER_CM = 10_000
-# Full-range YCbCr as JPEG has it: black 0, white 255, neutral chroma 128.
-REFERENCE_BLACK_WHITE = (0, 255, 128, 255, 128, 255)
+from bifocus.edge.pyramid import Cell, compute_grid
+from bifocus.edge.quality_layer import PLANES, QualityGrid
+from bifocus.edge.slide_fields import (
+    IMAGE_DESCRIPTION,
+    STRIP_BYTE_COUNTS,
+    STRIP_OFFSETS,
+    TILE_BYTE_COUNTS,
+    TILE_OFFSETS,
+    HeadPlan,
+    Picture,
+    level_fields,
+    picture_fields,
+    plane_fields,
+    top_fields,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,73 +64,174 @@ class TileTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideHead:
-    """The bytes that start a slide file, and where its tables and grey tile are."""
+    """The bytes that start a slide file, and where what changes later is.
+
+    Attributes
+    ----------
+    image
+        The bytes.
+    tables
+        Of the levels.
+    empty_tile_at
+        Position of the shared grey tile.
+    picture_tables
+        Name of a picture to its table, which has one cell.
+    plane_at
+        Positions of the planes of the quality layer.
+    xml_count_at
+        Position of the byte count of the ImageDescription; its offset follows.
+    """
 
     image: bytes
     tables: tuple[TileTable, ...]
     empty_tile_at: int
+    picture_tables: dict[str, TileTable]
+    plane_at: tuple[int, ...]
+    xml_count_at: int
 
 
-def compose_head(
-    description: SlideDescription,
-    sizes: tuple[LevelSize, ...],
-    *,
-    tile_px: int,
-    chroma_step: int,
-    empty_tile: bytes,
-) -> SlideHead:
+def compose_head(plan: HeadPlan, ome_xml: str) -> SlideHead:
     """Lay out a whole, valid BigTIFF whose every tile is the empty one.
 
     Parameters
     ----------
-    description
-        Becomes OME-XML and the resolution, software and date fields.
-    sizes
-        (width, height) in pixels of each level, full resolution first.
-    tile_px
-        Side of a tile; a multiple of 16.
-    chroma_step
-        1 for 4:4:4, 2 for 4:2:0.
-    empty_tile
-        A JPEG of tile_px x tile_px.
+    plan
+        What it is to hold.
+    ome_xml
+        The ImageDescription to start with.
     """
     layout = ByteLayout()
     layout.reserve(bigtiff.HEADER_BYTES)
-    n_levels = len(sizes)
-    # One sector per directory: an inline slot is then never torn by a power cut.
-    chain_at = [_reserve_directory(layout) for _ in sizes]
-    subifd_at = [_reserve_directory(layout) for _ in sizes[1:]]
-    empty_at = layout.reserve(len(empty_tile))
-    layout.put(empty_at, empty_tile)
-    common = _Common(description, sizes, tile_px, chroma_step)
-    tables = []
-    for level in range(n_levels):
-        n_rows, n_columns = compute_grid(sizes[level], tile_px)
-        slots = _slot_fields(layout, n_rows * n_columns, empty_at, len(empty_tile))
-        fields = [*common.level_fields(level), *slots]
-        next_at = chain_at[level + 1] if level + 1 < n_levels else 0
-        top = _top_fields(description, subifd_at) if level == 0 else []
-        places = [
-            bigtiff.put_directory(layout, chain_at[level], [*fields, *top], next_at)
-        ]
-        if level > 0:
-            at = subifd_at[level - 1]
-            places.append(bigtiff.put_directory(layout, at, fields))
-        tables.append(_locate_table(places, n_rows, n_columns))
-    bigtiff.put_header(layout, chain_at[0])
+    places = _reserve_directories(layout, plan)
+    empty_at = layout.reserve(len(plan.empty_tile))
+    layout.put(empty_at, plan.empty_tile)
+    top = top_fields(plan.description, ome_xml, places.subifds)
+    tables = tuple(
+        _put_level(layout, plan, level, places, empty_at, top if level == 0 else [])
+        for level in range(len(plan.sizes))
+    )
+    picture_tables = {
+        picture.name: _put_picture(layout, picture, at, places.follow[at])
+        for picture, at in zip(plan.pictures, places.pictures, strict=True)
+    }
+    plane_at = tuple(
+        _put_plane(layout, plan.quality, at, places.follow[at])
+        for at in places.planes
+        if plan.quality
+    )
+    bigtiff.put_header(layout, places.chain[0])
+    image = layout.to_bytes()
     return SlideHead(
-        image=layout.to_bytes(), tables=tuple(tables), empty_tile_at=empty_at
+        image=image,
+        tables=tables,
+        empty_tile_at=empty_at,
+        picture_tables=picture_tables,
+        plane_at=plane_at,
+        xml_count_at=_find_count(image, places.chain[0], IMAGE_DESCRIPTION),
     )
 
 
-def compose_icc_profile() -> bytes:
-    """Return an sRGB profile: the colours of every slide are sRGB."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    return profile.tobytes()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """Where the directories lie; `follow` is the next one in the main chain, or 0."""
+
+    chain: list[int]
+    subifds: list[int]
+    pictures: list[int]
+    planes: list[int]
+    follow: dict[int, int]
 
 
-def _reserve_directory(layout: ByteLayout) -> int:
-    return layout.reserve(bigtiff.SECTOR_BYTES, align=bigtiff.SECTOR_BYTES)
+def _reserve_directories(layout: ByteLayout, plan: HeadPlan) -> _Places:
+    """Give each directory a sector: an inline slot is then never torn."""
+
+    def reserve(count: int) -> list[int]:
+        return [
+            layout.reserve(bigtiff.SECTOR_BYTES, align=bigtiff.SECTOR_BYTES)
+            for _ in range(count)
+        ]
+
+    n_levels = len(plan.sizes)
+    chain = reserve(1 if plan.layout == "subifd" else n_levels)
+    subifds = reserve(0 if plan.layout == "chain" else n_levels - 1)
+    pictures = reserve(len(plan.pictures))
+    planes = reserve(len(PLANES) if plan.quality else 0)
+    main = [chain[0], *pictures, *planes, *chain[1:]]
+    follow = dict(zip(main, [*main[1:], 0], strict=True))
+    return _Places(
+        chain=chain, subifds=subifds, pictures=pictures, planes=planes, follow=follow
+    )
+
+
+def _put_level(
+    layout: ByteLayout,
+    plan: HeadPlan,
+    level: int,
+    places: _Places,
+    empty_at: int,
+    top: list[TiffField],
+) -> TileTable:
+    """Write the directory, or both, of a level; return where its slots are."""
+    n_rows, n_columns = compute_grid(plan.sizes[level], plan.tile_px)
+    slots = _slot_fields(layout, n_rows * n_columns, empty_at, len(plan.empty_tile))
+    fields = [*level_fields(plan, level), *slots, *top]
+    values = []
+    if level < len(places.chain):
+        at = places.chain[level]
+        values.append(_put_directory(layout, at, fields, places.follow[at]))
+    if 0 < level <= len(places.subifds):
+        values.append(_put_directory(layout, places.subifds[level - 1], fields))
+    return TileTable(
+        n_rows=n_rows,
+        n_columns=n_columns,
+        offsets_at=tuple(dict.fromkeys(value[TILE_OFFSETS] for value in values)),
+        counts_at=tuple(dict.fromkeys(value[TILE_BYTE_COUNTS] for value in values)),
+    )
+
+
+def _put_picture(
+    layout: ByteLayout, picture: Picture, at: int, next_at: int
+) -> TileTable:
+    """Write a picture that is one strip; return where its one slot is."""
+    start = layout.reserve(len(picture.jpeg))
+    layout.put(start, picture.jpeg)
+    fields = picture_fields(picture, start)
+    values = _put_directory(layout, at, fields, next_at)
+    return TileTable(
+        n_rows=1,
+        n_columns=1,
+        offsets_at=(values[STRIP_OFFSETS],),
+        counts_at=(values[STRIP_BYTE_COUNTS],),
+    )
+
+
+def _put_plane(layout: ByteLayout, quality: QualityGrid, at: int, next_at: int) -> int:
+    """Write a plane of the quality layer; return where its pixels start."""
+    start = layout.reserve(quality.n_bytes)
+    layout.put(start, quality.unknown_plane())
+    _put_directory(layout, at, plane_fields(quality, start), next_at)
+    return start
+
+
+def _put_directory(
+    layout: ByteLayout, at: int, fields: Sequence[TiffField], next_at: int = 0
+) -> dict[int, int]:
+    """Write a directory into its sector; return where each field's values start."""
+    if bigtiff.directory_bytes(len(fields)) > bigtiff.SECTOR_BYTES:
+        msg = f"{len(fields)} fields do not fit in a sector"
+        raise ValueError(msg)
+    return bigtiff.put_directory(layout, at, fields, next_at)
+
+
+def _find_count(image: bytes, directory_at: int, number: int) -> int:
+    """Return the position of the value count of a field."""
+    (n_fields,) = struct.unpack_from("<Q", image, directory_at)
+    for i_field in range(n_fields):
+        at = directory_at + 8 + bigtiff.FIELD_BYTES * i_field
+        if struct.unpack_from("<H", image, at) == (number,):
+            return at + 4
+    msg = f"no field {number} in the directory at {directory_at}"
+    raise ValueError(msg)
 
 
 def _slot_fields(
@@ -136,64 +246,6 @@ def _slot_fields(
         table_at = layout.reserve(8 * n_tiles)
         layout.put(table_at, np.full(n_tiles, value, dtype="<u8").tobytes())
         fields.append(bigtiff.shared_long8s(number, n_tiles, table_at))
-    return fields
-
-
-def _locate_table(
-    places: list[dict[int, int]], n_rows: int, n_columns: int
-) -> TileTable:
-    """Gather the distinct slot positions of the directories of one level."""
-    return TileTable(
-        n_rows=n_rows,
-        n_columns=n_columns,
-        offsets_at=tuple(dict.fromkeys(place[TILE_OFFSETS] for place in places)),
-        counts_at=tuple(dict.fromkeys(place[TILE_BYTE_COUNTS] for place in places)),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """What the fields of all levels are computed from."""
-
-    description: SlideDescription
-    sizes: tuple[LevelSize, ...]
-    tile_px: int
-    chroma_step: int
-
-    def level_fields(self, level: int) -> list[TiffField]:
-        """Return the fields of a level, without its slots."""
-        width_px, height_px = self.sizes[level]
-        per_cm = UM_PER_CM / Fraction(repr(float(self.description.pixel_um)))
-        return [
-            bigtiff.longs(254, 1 if level else 0),  # NewSubfileType: reduced image
-            bigtiff.longs(256, width_px),
-            bigtiff.longs(257, height_px),
-            bigtiff.shorts(258, 8, 8, 8),
-            bigtiff.shorts(259, JPEG_COMPRESSION),
-            bigtiff.shorts(262, YCBCR),
-            bigtiff.shorts(277, 3),  # SamplesPerPixel
-            bigtiff.rationals(282, per_cm * Fraction(width_px, self.sizes[0][0])),
-            bigtiff.rationals(283, per_cm * Fraction(height_px, self.sizes[0][1])),
-            bigtiff.shorts(284, 1),  # PlanarConfiguration: interleaved
-            bigtiff.shorts(296, CENTIMETRE),
-            bigtiff.longs(322, self.tile_px),
-            bigtiff.longs(323, self.tile_px),
-            bigtiff.shorts(530, self.chroma_step, self.chroma_step),
-            bigtiff.rationals(532, *map(Fraction, REFERENCE_BLACK_WHITE)),
-        ]
-
-
-def _top_fields(description: SlideDescription, subifd_at: list[int]) -> list[TiffField]:
-    """Return the fields that only the full-resolution directory has."""
-    acquired = parse_utc(description.acquired_utc).strftime("%Y:%m:%d %H:%M:%S")
-    fields = [
-        bigtiff.text(270, compose_ome_xml(description)),
-        bigtiff.text(305, description.software),
-        bigtiff.text(306, acquired),
-        bigtiff.blob(34675, compose_icc_profile()),
-    ]
-    if subifd_at:
-        fields.append(bigtiff.ifd8s(330, *subifd_at))
     return fields
 
 

@@ -1,8 +1,8 @@
 """Read the slides that `slide_file` writes, also while they grow.
 
-Only as much of TIFF as those slides use: little-endian BigTIFF, JPEG tiles, levels in
-the main chain. For the live page and for thumbnails; other slides are read with
-OpenSlide.
+Only as much of TIFF as those slides use: little-endian BigTIFF, tiles of the two codecs
+of `tile_codec`, levels in the main chain or in SubIFDs. For the live page and for
+thumbnails; other slides are read with OpenSlide.
 """
 
 import os
@@ -20,12 +20,22 @@ import simplejpeg
 from bifocus.edge import bigtiff
 from bifocus.edge.growing_file import replace_file
 from bifocus.edge.pyramid import LevelSize, compute_grid, compute_valid_size
-from bifocus.edge.slide_layout import JPEG_COMPRESSION, TILE_BYTE_COUNTS, TILE_OFFSETS
+from bifocus.edge.slide_fields import SUBIFDS, TILE_BYTE_COUNTS, TILE_OFFSETS
+from bifocus.edge.tile_codec import (
+    DEFLATE_COMPRESSION,
+    HORIZONTAL_DIFFERENCES,
+    JPEG_COMPRESSION,
+    JpegCodec,
+    LosslessCodec,
+    TileCodec,
+)
 from bifocus.errors import SlideFileError
 from bifocus.records import UInt8Image
 
 THUMBNAIL_JPEG_QUALITY = 90
 _MAX_LEVELS = 64  # a chain longer than this is a loop: 2**64 px have 64 halvings
+_PAGE_CODEC = JpegCodec(quality=92, chroma_subsampling="444")
+_REDUCED_IMAGE = 1
 _VALUE_FORMATS = {
     bigtiff.TYPE_SHORT: "<H",
     bigtiff.TYPE_LONG: "<I",
@@ -41,6 +51,20 @@ class _Level:
     tile_px: int
     offsets_at: int
     counts_at: int
+    codec: TileCodec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Directory:
+    """What a directory says: numbers, or where the values of a field start."""
+
+    first: dict[int, int]
+    counts: dict[int, int]
+    next_at: int
+
+    @property
+    def is_reduced(self) -> bool:
+        return bool(self.first.get(254, 0) & _REDUCED_IMAGE)
 
 
 class SlideReader:
@@ -74,7 +98,28 @@ class SlideReader:
         self.tile_px = self._levels[0].tile_px
 
     def read_tile_jpeg(self, level: int, row: int, column: int) -> bytes:
-        """Return the JPEG stream of a tile, grey where nothing is written yet."""
+        """Return the JPEG stream of a tile, grey where nothing is written yet.
+
+        Of a lossless slide, the tile is encoded anew.
+        """
+        payload = self._read_payload(level, row, column)
+        codec = self._levels[level].codec
+        if isinstance(codec, JpegCodec):
+            return payload
+        return _PAGE_CODEC.encode(self._decode(level, payload))
+
+    def read_tile(self, level: int, row: int, column: int) -> UInt8Image:
+        """Return the pixels of a whole tile, tile_px x tile_px x 3 uint8 RGB."""
+        return self._decode(level, self._read_payload(level, row, column))
+
+    def _decode(self, level: int, payload: bytes) -> UInt8Image:
+        try:
+            return self._levels[level].codec.decode(payload, self.tile_px)
+        except SlideFileError as error:
+            msg = f"{self.path}: {error}"
+            raise SlideFileError(msg) from error
+
+    def _read_payload(self, level: int, row: int, column: int) -> bytes:
         table = self._levels[level]
         n_rows, n_columns = compute_grid(table.size, table.tile_px)
         if not (0 <= row < n_rows and 0 <= column < n_columns):
@@ -108,7 +153,7 @@ class SlideReader:
         image = np.empty((height_px, width_px, 3), dtype=np.uint8)
         n_rows, n_columns = compute_grid(table.size, table.tile_px)
         for row, column in np.ndindex(n_rows, n_columns):
-            tile = _decode(self.path, self.read_tile_jpeg(level, row, column))
+            tile = self.read_tile(level, row, column)
             rows, columns = compute_valid_size(table.size, (row, column), table.tile_px)
             top, left = row * table.tile_px, column * table.tile_px
             image[top : top + rows, left : left + columns] = tile[:rows, :columns]
@@ -137,21 +182,29 @@ class SlideReader:
         magic, version, offset_bytes, _, at = self._unpack("<2sHHHQ", 0)
         if (magic, version, offset_bytes) != (b"II", 43, 8):
             raise self._refuse("it does not start as a little-endian BigTIFF")
-        levels: list[_Level] = []
-        while at and len(levels) < _MAX_LEVELS:
-            (n_fields,) = self._unpack("<Q", at)
-            levels.append(self._read_directory(at, n_fields))
-            (at,) = self._unpack("<Q", at + bigtiff.directory_bytes(n_fields) - 8)
-        if not levels:
+        directories: list[_Directory] = []
+        while at and len(directories) < _MAX_LEVELS:
+            directories.append(self._read_directory(at))
+            at = directories[-1].next_at
+        if not directories:
             raise self._refuse("it holds no image")
-        return levels
+        top, *others = directories
+        reduced = [other for other in others if other.is_reduced]
+        if not reduced and SUBIFDS in top.first:
+            start, count = top.first[SUBIFDS], top.counts[SUBIFDS]
+            places = self._unpack(f"<{min(count, _MAX_LEVELS)}Q", start)
+            reduced = [self._read_directory(place) for place in places]
+        return [self._to_level(directory) for directory in (top, *reduced)]
 
-    def _read_directory(self, at: int, n_fields: int) -> _Level:
-        first: dict[int, int] = {}  # field number to value, or to where values start
+    def _read_directory(self, at: int) -> _Directory:
+        (n_fields,) = self._unpack("<Q", at)
+        first: dict[int, int] = {}
+        counts: dict[int, int] = {}
         for i_field in range(min(n_fields, 1000)):
             field_at = at + 8 + bigtiff.FIELD_BYTES * i_field
             number, type_code, count = self._unpack("<HHQ", field_at)
-            if number in (TILE_OFFSETS, TILE_BYTE_COUNTS):
+            counts[number] = count
+            if number in (TILE_OFFSETS, TILE_BYTE_COUNTS, SUBIFDS):
                 first[number] = field_at + 12
                 if count > 1:
                     (first[number],) = self._unpack("<Q", field_at + 12)
@@ -159,20 +212,34 @@ class SlideReader:
                 (first[number],) = self._unpack(
                     _VALUE_FORMATS[type_code], field_at + 12
                 )
+        (next_at,) = self._unpack("<Q", at + bigtiff.directory_bytes(n_fields) - 8)
+        return _Directory(first=first, counts=counts, next_at=next_at)
+
+    def _to_level(self, directory: _Directory) -> _Level:
+        first = directory.first
         try:
             level = _Level(
                 size=(first[256], first[257]),
                 tile_px=first[322],
                 offsets_at=first[TILE_OFFSETS],
                 counts_at=first[TILE_BYTE_COUNTS],
+                codec=self._find_codec(first),
             )
         except KeyError as error:
             raise self._refuse(f"an image has no TIFF field {error}") from error
         if min(*level.size, level.tile_px) < 1:
             raise self._refuse("an image or a tile has no pixels")
-        if first.get(259) != JPEG_COMPRESSION or first.get(323) != level.tile_px:
-            raise self._refuse("its tiles are not square JPEGs")
+        if first.get(323) != level.tile_px:
+            raise self._refuse("its tiles are not square")
         return level
+
+    def _find_codec(self, first: dict[int, int]) -> TileCodec:
+        if first.get(259) == JPEG_COMPRESSION:
+            return JpegCodec()
+        is_differences = first.get(317) == HORIZONTAL_DIFFERENCES
+        if first.get(259) == DEFLATE_COMPRESSION and is_differences:
+            return LosslessCodec()
+        raise self._refuse("its tiles are neither JPEG nor Deflate of differences")
 
     def _unpack(self, layout: str, start: int) -> tuple[Any, ...]:
         # Any: struct gives what the layout says, which types cannot follow.
@@ -223,12 +290,3 @@ def write_thumbnail(slide_path: Path, out_path: Path, max_px: int = 1024) -> Non
         out_path,
         simplejpeg.encode_jpeg(image, THUMBNAIL_JPEG_QUALITY, "RGB", "444"),
     )
-
-
-def _decode(path: Path, jpeg: bytes) -> UInt8Image:
-    try:
-        pixels: UInt8Image = simplejpeg.decode_jpeg(jpeg, "RGB")
-    except ValueError as error:
-        msg = f"{path}: a tile is not a readable JPEG: {error}"
-        raise SlideFileError(msg) from error
-    return pixels
