@@ -176,7 +176,10 @@ def _find_flank(sight: Sight, place: tuple[float, float], focus_um: float) -> _F
     for height_um in heights_um:
         target = StagePosition(x_um=place[0], y_um=place[1], z_um=float(height_um))
         receipt = sight.bench.stage.move_to(target)
-        frames = [_sharpness(sight.see(receipt)) for _ in range(_NOISE_FRAMES)]
+        rest_s = 2 * _longest_s(sight.bench)
+        frames = [
+            _sharpness(sight.see(receipt, delay_s=rest_s)) for _ in range(_NOISE_FRAMES)
+        ]
         levels.append(float(np.mean(frames)))
         noise = max(noise, float(np.std(frames, ddof=1)))
     slope = float(np.polyfit(heights_um, levels, 1)[0])
@@ -225,8 +228,7 @@ def _sample(
     limit: float,
 ) -> tuple[Float64, Float64]:
     """Move there and back again; return delays and how far from rest."""
-    stage, settle_s = sight.bench.stage, sight.bench.config.stage.settle_s
-    longest_s = max(_LONGEST_SETTLES * settle_s, _LEAST_LONGEST_S)
+    stage, longest_s = sight.bench.stage, _longest_s(sight.bench)
     delays_s: list[float] = []
     rest: list[float] = []
 
@@ -243,6 +245,11 @@ def _sample(
     for delay_s in further_delays(np.array(delays_s), np.array(rest), limit):
         look(delay_s)
     return np.array(delays_s), np.array(rest)
+
+
+def _longest_s(bench: Bench) -> float:
+    """Return the longest delay looked at; at twice that, all is taken to rest."""
+    return max(_LONGEST_SETTLES * bench.config.stage.settle_s, _LEAST_LONGEST_S)
 
 
 def _sharpness(seen: Sighting) -> float:
