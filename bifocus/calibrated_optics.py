@@ -61,7 +61,10 @@ class CalibratedOptics:
     light
         Condenser, phase, spherical aberration and pupil.
     chromatic_um
-        Height of best focus of red, green and blue over that of green.
+        Height of best focus of red, green and blue over that of green, as the stage
+        counts.
+    z_scale
+        Micrometres that the optics see in one of the stage's; 0.5 to 2.
     readout
         Calibration of the focal offset; None leaves the offsets as they are read.
     """
@@ -69,6 +72,7 @@ class CalibratedOptics:
     na: float
     light: Light
     chromatic_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    z_scale: float = 1.0
     readout: OffsetReadout | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +83,10 @@ class CalibratedOptics:
         shifts_um = self.chromatic_um
         if len(shifts_um) != 3 or not all(map(math.isfinite, shifts_um)):
             msg = f"chromatic_um must be three finite numbers, got {self.chromatic_um}"
+            raise ConfigError(msg)
+
+        if not (math.isfinite(self.z_scale) and 0.5 <= self.z_scale <= 2):
+            msg = f"z_scale must lie between 0.5 and 2, got {self.z_scale}"
             raise ConfigError(msg)
 
     def to_dict(self) -> dict[str, Any]:

@@ -57,7 +57,9 @@ class PairOptics:
     """The optics of a pair, hashable so that its transfer tables can be cached.
 
     `light` is None where nobody has said or measured how the tissue is lit; the fusion
-    then reads it from the pair (`bifocus.light_choice`).
+    then reads it from the pair (`bifocus.light_choice`). `chromatic_um` is the height
+    of best focus of each colour over green's, and `z_scale` how many micrometres the
+    optics see in one of the stage's: offsets and dD are the stage's.
     """
 
     na: float
@@ -66,10 +68,12 @@ class PairOptics:
     wavelengths_um: tuple[float, float, float] = (0.62, 0.53, 0.46)
     refractive_index: float = 1.0
     light: Light | None = None
+    chromatic_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    z_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that are no optics; `Objective` checks the rest."""
-        for name in ("pixel_um", "half_spacing_um"):
+        for name in ("pixel_um", "half_spacing_um", "z_scale"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 msg = f"{name} must be a positive number, got {value}"
@@ -139,6 +143,7 @@ def transfer_tables(optics: PairOptics, block_px: int) -> Float32:
         objective = optics.objective(colour)
         for shot, plane_um in enumerate((-1, 1)):
             z_um = offsets - plane_um * optics.half_spacing_um
+            z_um = optics.z_scale * (z_um + optics.chromatic_um[colour])
             table[colour, shot] = compute_transfer(objective, light, frequency, z_um)
     table.setflags(write=False)
     return table

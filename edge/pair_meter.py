@@ -1,14 +1,15 @@
-"""Measures the pairs of one instrument, and learns from the first how they are lit."""
+"""Measures the pairs of one instrument, with its own optics where they are known."""
 
 import dataclasses
 from typing import TYPE_CHECKING
 
+from bifocus.calibrated_optics import CalibratedOptics, OffsetReadout
 from bifocus.config import Optics
 from bifocus.focal_offset import Float32, PairOptics
 from bifocus.light_choice import choose_light, light_evidence
 from bifocus.pair_spectra import PairSpectra
 from bifocus.physics_fusion import MeasuredPair, measure_pair
-from bifocus.records import UInt8Image
+from bifocus.records import FocalOffset, UInt8Image
 
 if TYPE_CHECKING:
     from bifocus.tone import ToneCurve
@@ -18,30 +19,71 @@ _TILES_FOR_LIGHT = 4
 _SURE = 0.9
 
 
+def pair_optics(
+    optics: Optics, half_spacing_um: float, calibrated: CalibratedOptics | None = None
+) -> PairOptics:
+    """Return the optics of an instrument's pairs.
+
+    Parameters
+    ----------
+    optics
+        The instrument file's.
+    half_spacing_um
+        dD as the stage counts.
+    calibrated
+        What a z-stack of this instrument has shown; None leaves the file's NA, and the
+        light to be read from the pairs.
+    """
+    named = PairOptics(
+        na=optics.na,
+        pixel_um=optics.pixel_um,
+        half_spacing_um=half_spacing_um,
+        wavelengths_um=optics.wavelengths_um,
+        refractive_index=optics.refractive_index,
+    )
+    if calibrated is None:
+        return named
+    return dataclasses.replace(
+        named,
+        na=calibrated.na,
+        light=calibrated.light,
+        chromatic_um=calibrated.chromatic_um,
+        z_scale=calibrated.z_scale,
+    )
+
+
 class PairMeter:
     """Measures pairs with one instrument's optics; one thread at a time.
 
-    How the tissue is lit is the instrument's own: it is read from the first pairs that
-    show enough tissue, together, and then kept.
+    How the tissue is lit is the instrument's own. Where calibration has not measured
+    it, it is read from the first pairs that show enough tissue, together, and kept.
     """
 
-    def __init__(self, optics: Optics, half_spacing_um: float) -> None:
+    def __init__(
+        self,
+        optics: Optics,
+        half_spacing_um: float,
+        calibrated: CalibratedOptics | None = None,
+    ) -> None:
         self.tone_curve: ToneCurve = optics.tone_curve
-        self.optics = PairOptics(
-            na=optics.na,
-            pixel_um=optics.pixel_um,
-            half_spacing_um=half_spacing_um,
-            wavelengths_um=optics.wavelengths_um,
-            refractive_index=optics.refractive_index,
-        )
+        self.optics = pair_optics(optics, half_spacing_um, calibrated)
+        self._readout = calibrated.readout if calibrated else None
         self._evidence: list[Float32] = []
 
     def measure(self, minus: UInt8Image, plus: UInt8Image) -> MeasuredPair:
-        """Return the pair's spectra and focal offsets."""
+        """Return the pair's spectra and focal offsets, corrected by calibration.
+
+        The correction is of the tile's offset, which is told to the stage: blocks are
+        fused by what they themselves say.
+        """
         measured = measure_pair(minus, plus, self.optics, tone_curve=self.tone_curve)
         if self.optics.light is None and measured.offsets.tile.confidence >= _SURE:
             self._learn_light(measured.spectra)
-        return measured
+        if self._readout is None:
+            return measured
+        tile = correct_offset(measured.offsets.tile, self._readout)
+        offsets = dataclasses.replace(measured.offsets, tile=tile)
+        return dataclasses.replace(measured, offsets=offsets)
 
     def _learn_light(self, spectra: PairSpectra) -> None:
         self._evidence.append(light_evidence(spectra))
@@ -50,3 +92,27 @@ class PairMeter:
             light = choose_light(self._evidence, self.optics, block_px)
             self.optics = dataclasses.replace(self.optics, light=light)
             self._evidence.clear()
+
+
+def correct_offset(read: FocalOffset, readout: OffsetReadout) -> FocalOffset:
+    """Return the offset that an instrument's read-out stands for.
+
+    Beyond the calibrated range the offset may lie anywhere further out: what it is
+    beyond the range is added to its standard uncertainty.
+
+    Examples
+    --------
+    >>> readout = OffsetReadout(gain=1.1, bias_um=0.1, range_um=2.0, sd_factor=1.5)
+    >>> read = FocalOffset(offset_um=1.2, sd_um=0.11, confidence=0.9)
+    >>> corrected = correct_offset(read, readout)
+    >>> round(corrected.offset_um, 3), round(corrected.sd_um, 3)
+    (1.0, 0.15)
+    """
+    offset_um = (read.offset_um - readout.bias_um) / readout.gain
+    sd_um = read.sd_um * readout.sd_factor / readout.gain
+    beyond_um = max(abs(offset_um) - readout.range_um, 0.0)
+    return FocalOffset(
+        offset_um=offset_um,
+        sd_um=float((sd_um**2 + beyond_um**2) ** 0.5),
+        confidence=read.confidence,
+    )

@@ -93,7 +93,9 @@ class Scan:
         self._correction = FlatFieldCorrection.of_profile(
             profile, shape, config.optics.tone_curve
         )
-        self._meter = PairMeter(config.optics, profile.half_spacing_um.value)
+        self._meter = PairMeter(
+            config.optics, profile.half_spacing_um.value, profile.optics
+        )
         first = (profile.focus_x_um, profile.focus_y_um, profile.focus_um.value)
         self._tracker = FocusTracker(first, max(plan.step_um))
         self._strategy = self._choose(strategy)

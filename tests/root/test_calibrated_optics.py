@@ -13,6 +13,7 @@ FOUND = CalibratedOptics(
     na=0.71,
     light=Light(condenser=0.6, phase_ratio=0.3, spherical_waves=0.2, pupil="exact"),
     chromatic_um=(0.3, 0.0, -0.2),
+    z_scale=1.02,
     readout=OffsetReadout(gain=1.1, bias_um=-0.02, range_um=2.5, sd_factor=1.3),
 )
 
@@ -33,6 +34,7 @@ def test_it_survives_json() -> None:
         {"chromatic_um": [0.0, 0.1]},
         {"chromatic_um": [0.0, 0.1, float("inf")]},
         {"chromatic_um": None},
+        {"z_scale": 0.0},
         {"light": {"condenser": 0.0}},
         {"light": {"colour": "green"}},
         {"light": None},
