@@ -4,6 +4,7 @@ From the scan's events where it runs in this process, or from the journal where 
 one makes it; and in both cases from the slide file.
 """
 
+import json
 import logging
 import threading
 import time
@@ -19,6 +20,7 @@ from bifocus.edge.scan_events import (
     Fused,
     Published,
     ScanEvents,
+    Snapshot,
     StateChanged,
     Subscription,
 )
@@ -63,6 +65,7 @@ def feed_from_folder(
     """
     follow = _FolderFollower(state, slide, folder)
     follow.read()
+    state.forget_times()
     with _running(follow.step, "live-feed"):
         yield
 
@@ -154,6 +157,8 @@ class _FolderFollower:
         """Tell whether it is done: a report is the last thing that a scan writes."""
         if self._folder.report.exists():
             now = StateChanged(state="done", reason="")
+            if now != self._told:
+                self._pass_on_report()
         else:
             silent_s = time.time() - _last_written(self._folder)
             reason = "run by another program"
@@ -163,6 +168,28 @@ class _FolderFollower:
         if now != self._told:
             self._told = now
             self._state.follow(now)
+
+    def _pass_on_report(self) -> None:
+        try:
+            report = json.loads(self._folder.report.read_bytes())
+        except (OSError, ValueError) as error:
+            text = f"{self._folder.report}: cannot be read: {error}"
+            self._state.follow(Fault(text=text))
+            return
+        for fault in report.get("faults", ()):
+            self._state.follow(Fault(text=str(fault)))
+        if "elapsed_s" in report:
+            total = int(report.get("tiles", self._state.header.total))
+            self._state.follow(
+                Snapshot(
+                    elapsed_s=float(report["elapsed_s"]),
+                    done=int(report.get("captured", total)),
+                    total=total,
+                    waits_s=report.get("waits_s", {}),
+                    timings_ms={},
+                    queued={},
+                )
+            )
 
 
 def _fused(tile: JournalledTile) -> Fused:

@@ -3,11 +3,14 @@
 Read from the scan folder at the moment they are asked for, never kept.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import simplejpeg
 
 from bifocus.edge.live_journal import JournalledTile, read_tile
@@ -19,6 +22,8 @@ from bifocus.records import UInt8Image
 
 PictureKind = Literal["minus", "plus", "fused", "difference"]
 PICTURE_KINDS: tuple[str, ...] = get_args(PictureKind)
+
+Int16Image = npt.NDArray[np.int16]
 
 # Differences of a few levels are what fusion makes; grey 128 means equal.
 DIFFERENCE_GAIN = 2
@@ -68,16 +73,11 @@ class TilePictures:
         return _encode(self._difference(tile, fused)), "image/jpeg"
 
     def _difference(self, tile: JournalledTile, fused: UInt8Image) -> UInt8Image:
-        offset = tile.entry.offset
-        is_plus = offset is not None and offset.offset_um > 0
-        path = self._shot_path(tile, "plus" if is_plus else "minus")
-        if path is None:
-            path = self._inside(tile.entry.raw_a)
-        shot = self._correct(read_png(path))
-        rows, columns = (
-            min(a, b) for a, b in zip(shot.shape[:2], fused.shape[:2], strict=True)
-        )
-        change = fused[:rows, :columns].astype(np.int16) - shot[:rows, :columns]
+        """Return what fusion changed in the shot on whose pixel grid the tile lies."""
+        names = (tile.entry.raw_a, tile.entry.raw_b)
+        shots = [self._correct(read_png(self._inside(n))) for n in names if n]
+        changes = [_subtract(fused, shot) for shot in shots]
+        change = min(changes, key=lambda one: float(np.abs(one).mean()))
         grey = np.clip(128 + DIFFERENCE_GAIN * change, 0, 255)
         return grey.astype(np.uint8)
 
@@ -89,14 +89,24 @@ class TilePictures:
         except SlideFileError:
             height_px, width_px = read_png(self._inside(tile.entry.raw_a)).shape[:2]
         nominal_px = column * self._step_px[0], row * self._step_px[1]
-        left_px, top_px = map(round, tile.place_px or nominal_px)
+        left_px, top_px = tile.place_px or nominal_px
         with SlideReader(self._folder.slide) as slide:
             # A place that is only planned may reach over the edge.
-            left_px = max(0, min(left_px, slide.levels[0][0] - width_px))
-            top_px = max(0, min(top_px, slide.levels[0][1] - height_px))
+            left = max(0, min(math.floor(left_px), slide.levels[0][0] - width_px))
+            top = max(0, min(math.floor(top_px), slide.levels[0][1] - height_px))
             width_px = min(width_px, slide.levels[0][0])
             height_px = min(height_px, slide.levels[0][1])
-            return read_window(slide, left_px, top_px, (height_px, width_px))
+            window = read_window(slide, left, top, (height_px, width_px))
+        # Back from the slide's pixels to the tile's own: tiles lie between pixels.
+        shift = np.array([[1, 0, left_px - left], [0, 1, top_px - top]])
+        moved = cv2.warpAffine(
+            window,
+            shift,
+            (width_px, height_px),
+            flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return np.asarray(moved, dtype=np.uint8)
 
     def _shot_path(self, tile: JournalledTile, kind: str) -> Path | None:
         relative = tile.entry.raw_a if kind == "minus" else tile.entry.raw_b
@@ -110,6 +120,12 @@ class TilePictures:
             msg = f"{self._folder.journal}: a shot lies outside the scan: {relative}"
             raise SlideFileError(msg)
         return path
+
+
+def _subtract(fused: UInt8Image, shot: UInt8Image) -> Int16Image:
+    rows = min(fused.shape[0], shot.shape[0])
+    columns = min(fused.shape[1], shot.shape[1])
+    return fused[:rows, :columns].astype(np.int16) - shot[:rows, :columns]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -108,7 +108,7 @@ class LiveState:
         self._n_faults = 0
         self._times_ms: dict[str, deque[float]] = {}
         self._captured_s: deque[float] = deque(maxlen=_PACE_TILES)
-        self._start_s = self._clock.monotonic_s()
+        self._start_s: float | None = self._clock.monotonic_s()
         self._end_s: float | None = None
 
     def follow(self, event: ScanEvent) -> None:
@@ -127,6 +127,15 @@ class LiveState:
                 self._note_state(event)
             self._number += 1
             self._changed.notify_all()
+
+    def forget_times(self) -> None:
+        """Count no pace from the tiles so far: they are older than they seem.
+
+        The time of the whole scan is then what the scan itself tells.
+        """
+        with self._changed:
+            self._captured_s.clear()
+            self._start_s = None
 
     # What the slide's watcher tells.
 
@@ -231,7 +240,6 @@ class LiveState:
         pace_s = self._pace_s()
         captured, snapshot = len(self._cells), self._snapshot
         is_going = self._state.state == "running" and captured < self._total
-        now_s = self._end_s or self._clock.monotonic_s()
         return {
             "state": self._state.state,
             "reason": self._state.reason,
@@ -240,7 +248,7 @@ class LiveState:
             "fused": sum(cell["quality"] is not None for cell in cells),
             "blank": statuses.count("blank"),
             "flagged": statuses.count("flagged"),
-            "elapsed_s": now_s - self._start_s,
+            "elapsed_s": self._elapsed_s(),
             "left_s": (self._total - captured) * pace_s
             if pace_s and is_going
             else None,
@@ -250,12 +258,17 @@ class LiveState:
             "timings_ms": {
                 name: dict(times) for name, times in snapshot.timings_ms.items()
             }
-            if snapshot
+            if snapshot and snapshot.timings_ms
             else self._percentiles(),
             "faults": list(self._faults),
             "n_faults": self._n_faults,
             "slide": asdict(self._slide) if self._slide else None,
         }
+
+    def _elapsed_s(self) -> float | None:
+        if self._start_s is None:
+            return self._snapshot.elapsed_s if self._snapshot else None
+        return (self._end_s or self._clock.monotonic_s()) - self._start_s
 
     def _pace_s(self) -> float | None:
         """Return the seconds per tile of late, by the clock of who looks on."""

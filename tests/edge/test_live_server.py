@@ -440,3 +440,26 @@ def test_a_short_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         LiveAddress.parse("8765")
     monkeypatch.setenv("BIFOCUS_LIVE_TOKEN", TOKEN)
     assert LiveAddress.parse("8765").token == TOKEN
+
+
+def test_a_finished_scan_tells_its_own_time_and_faults(tmp_path: Path) -> None:
+    scan = small_scan(tmp_path / "scan")
+    scan.run()
+    report = {"tiles": 24, "elapsed_s": 754.0, "waits_s": {"fuse_s": 3.0}}
+    scan.folder.report.write_text(json.dumps({**report, "faults": ["a cable"]}))
+    config, profile = config_and_profile(scan)
+    with serve_live(
+        scan.folder,
+        scan.plan,
+        config=config,
+        profile=profile,
+        strategy="two-shot",
+        address=LiveAddress(),
+    ) as server:
+        progress = Client(server).ask("/state.json").document["progress"]
+    assert progress["state"] == "done"
+    assert progress["elapsed_s"] == 754.0
+    assert progress["tiles_per_minute"] is None
+    assert progress["waits_s"] == {"fuse_s": 3.0}
+    assert progress["faults"] == ["a cable"]
+    assert progress["timings_ms"]["capture"]["n"] == 24
