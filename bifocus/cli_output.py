@@ -19,8 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from bifocus.edge.capture_loop import Progress as OnProgress
 from bifocus.edge.report_records import StrategyRow
-from bifocus.edge.scan import Progress as OnProgress
 
 out_console = Console()
 err_console = Console(stderr=True)

@@ -96,6 +96,9 @@ class Scan(Model):
     region_um: tuple[Finite, Finite, Positive, Positive] | None = None
     overlap: Annotated[float, Field(ge=0.02, le=0.5)] = 0.12
     half_spacing_um: Annotated[float, Field(gt=0, le=20)] = 0.75
+    z_order: Literal["auto", "up", "serpentine"] = "auto"
+    disk_reserve_mb: Annotated[float, Field(ge=1, le=1e6)] = 200.0
+    disk_wait_s: Annotated[float, Field(ge=0, le=1e6)] = 600.0
     stack_planes: Annotated[int, Field(ge=5, le=201)] = 21
     stack_step_um: Annotated[float, Field(gt=0, le=20)] = 0.5
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90

@@ -14,6 +14,7 @@
     ├── ReplayError          a recording ends, or tells another story (exit code 1)
     ├── CalibrationError     the measurement does not support a value (exit code 1)
     ├── BlankSlideError      there is no tissue where we looked       (exit code 1)
+    ├── ScanStoppedError     a scan ended because somebody asked it to (exit code 1)
     ├── EngineError          a fuser is missing or does not fit       (exit code 1)
     │   └── EngineLostError  an engine that worked, and works no more
     └── SlideFileError       the output cannot be written or read     (exit code 1)
@@ -75,6 +76,10 @@ class CalibrationError(BifocusError):
 
 class BlankSlideError(BifocusError):
     """A region without enough texture to focus on."""
+
+
+class ScanStoppedError(BifocusError):
+    """A scan that was told to stop; what it captured is kept, and it can go on."""
 
 
 class EngineError(BifocusError):

@@ -1,6 +1,6 @@
 """One visit: move, settle, shoot; the frames carry their own times and pose."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from bifocus.clock import Clock
 from bifocus.hal.devices import Camera, Stage
@@ -9,23 +9,67 @@ from bifocus.records import FocusPair, Frame, MoveReceipt, StagePosition
 
 @dataclass(slots=True, kw_only=True)
 class Waits:
-    """Where the time of a scan went, in seconds; grows while the scan runs."""
+    """Where the time of a scan went, in seconds; grows while the scan runs.
+
+    Attributes
+    ----------
+    approach_s
+        On the way to the first tile.
+    stage_s, camera_s
+        For motion and settling, and for fresh frames.
+    measure_s
+        For the focal offset of the last tile.
+    fuse_s
+        For room in the queues of fusion and of the disk.
+    pause_s
+        While somebody had paused the scan, or the disk was full.
+    """
 
     approach_s: float = 0.0
     stage_s: float = 0.0
     camera_s: float = 0.0
+    measure_s: float = 0.0
     fuse_s: float = 0.0
+    pause_s: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the waits by name."""
+        return asdict(self)
 
 
 class Microscope:
-    """Stage and camera together: shoots at a place and keeps the account of waits."""
+    """Stage and camera together: shoots at a place and keeps the account of waits.
 
-    def __init__(self, stage: Stage, camera: Camera, clock: Clock) -> None:
+    Parameters
+    ----------
+    is_z_serpentine
+        Shoot a pair from the side on which the last one ended, instead of upward.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        camera: Camera,
+        clock: Clock,
+        *,
+        is_z_serpentine: bool = False,
+    ) -> None:
         self.stage = stage
         self.camera = camera
         self.clock = clock
+        self.is_z_serpentine = is_z_serpentine
         self.waits = Waits()
         self.shots = 0
+        self._ended_above = False
+        self._zero_s = clock.monotonic_s()
+
+    def begin(self, passed_s: float = 0.0) -> None:
+        """Start the scan's time; `passed_s` of it had passed before a break."""
+        self._zero_s = self.clock.monotonic_s() - passed_s
+
+    def scan_s(self) -> float:
+        """Return the seconds of the scan that have passed."""
+        return self.clock.monotonic_s() - self._zero_s
 
     def approach(self, x_um: float, y_um: float, z_um: float) -> None:
         """Go where the scan begins; its time is the way there, not the scan's pace."""
@@ -45,12 +89,20 @@ class Microscope:
     def shoot_pair(
         self, x_um: float, y_um: float, focus_um: float, half_spacing_um: float
     ) -> FocusPair:
-        """Shoot at F-dD and then at F+dD: upward, so the second needs no take-up."""
-        minus = self.shoot(x_um, y_um, focus_um - half_spacing_um)
-        plus = self.shoot(x_um, y_um, focus_um + half_spacing_um)
+        """Shoot at F-dD and at F+dD, upward unless the serpentine turns it round.
+
+        Upward the second shot needs no take-up; downward the first one needs none. The
+        stage takes up backlash by itself in both cases.
+        """
+        is_downward = self.is_z_serpentine and self._ended_above
+        ends = (1, -1) if is_downward else (-1, 1)
+        first, second = (
+            self.shoot(x_um, y_um, focus_um + end * half_spacing_um) for end in ends
+        )
+        self._ended_above = not is_downward
         return FocusPair(
-            minus=minus,
-            plus=plus,
+            minus=second if is_downward else first,
+            plus=first if is_downward else second,
             focus_um=focus_um,
             half_spacing_um=half_spacing_um,
         )

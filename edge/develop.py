@@ -1,11 +1,11 @@
-"""From a capture to the in-focus tile on the disk, ready for the stitcher."""
+"""From a capture to the in-focus tile, with what the stitcher needs of it."""
 
 from dataclasses import dataclass
 
 from bifocus.edge.fusers import Fuser
+from bifocus.edge.journal import TileLine
 from bifocus.edge.registration import EdgeStrips, extract_strips
-from bifocus.edge.scan_folder import ScanFolder
-from bifocus.edge.strategies import Capture
+from bifocus.edge.shots import Capture
 from bifocus.illumination import FlatFieldCorrection
 from bifocus.records import UInt8Image
 from bifocus.sharpness import measure_sharpness
@@ -13,7 +13,7 @@ from bifocus.sharpness import measure_sharpness
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Developed:
-    """What is kept of a tile once its picture is on the disk.
+    """An in-focus tile on its way to the slide.
 
     `sharpness` is Brenner's gradient of the sharper shot and of the tile.
     `picked` is the frame whose pixel grid the tile lies on.
@@ -21,6 +21,7 @@ class Developed:
 
     row: int
     column: int
+    pixels: UInt8Image
     strips: EdgeStrips
     quality: float
     fuse_s: float
@@ -29,46 +30,59 @@ class Developed:
 
 
 class Developer:
-    """Fuses captures one by one; its work may run beside the next capture."""
+    """Fuses captures one by one; one thread at a time."""
 
     def __init__(
         self,
         fuser: Fuser,
         correction: FlatFieldCorrection,
-        folder: ScanFolder,
         overlap_px: tuple[float, float],
     ) -> None:
         self._fuser = fuser
         self._correction = correction
-        self._folder = folder
         self._overlap_px = overlap_px
 
     def develop(self, capture: Capture) -> Developed:
-        """Fuse, save and cut the strips that registration needs."""
-        pixels, quality, fuse_s, picked = self._picture(capture)
-        row, column = capture.visit.row, capture.visit.column
-        self._folder.save_fused(row, column, pixels)
-        before = self._correction.apply(capture.frames[picked].pixels)
+        """Fuse a capture and cut the strips that registration needs."""
+        visit, measured = capture.visit, capture.measured
+        if measured is None or capture.status == "blank":
+            pixels = before = self._correction.apply(capture.frames[0].pixels)
+            quality, fuse_s, picked = float(capture.status != "blank"), 0.0, 0
+        else:
+            tile = self._fuser.fuse(measured)
+            pixels, quality, fuse_s = tile.pixels, tile.quality, tile.seconds
+            picked = int(tile.sharper_is_plus)
+            before = measured.plus if picked else measured.minus
         return Developed(
-            row=row,
-            column=column,
-            strips=extract_strips(
-                pixels,
-                row=row,
-                column=column,
-                overlap_x_px=self._overlap_px[0],
-                overlap_y_px=self._overlap_px[1],
-            ),
+            row=visit.row,
+            column=visit.column,
+            pixels=pixels,
+            strips=self._strips(visit.row, visit.column, pixels),
             quality=quality,
             fuse_s=fuse_s,
             sharpness=(measure_sharpness(before)[0], measure_sharpness(pixels)[0]),
             picked=picked,
         )
 
-    def _picture(self, capture: Capture) -> tuple[UInt8Image, float, float, int]:
-        """Return the picture, its quality, the seconds it took, and its frame."""
-        if capture.measured is None or capture.status == "blank":
-            picture = self._correction.apply(capture.frames[0].pixels)
-            return picture, float(capture.status != "blank"), 0.0, 0
-        tile = self._fuser.fuse(capture.measured)
-        return tile.pixels, tile.quality, tile.seconds, int(tile.sharper_is_plus)
+    def take_kept(self, line: TileLine, pixels: UInt8Image) -> Developed:
+        """Return a tile that was fused before the scan broke off."""
+        row, column = line.entry.row, line.entry.column
+        return Developed(
+            row=row,
+            column=column,
+            pixels=pixels,
+            strips=self._strips(row, column, pixels),
+            quality=line.quality or 0.0,
+            fuse_s=line.fuse_s or 0.0,
+            sharpness=(line.sharpness_before or 0.0, line.sharpness_after or 0.0),
+            picked=line.picked or 0,
+        )
+
+    def _strips(self, row: int, column: int, pixels: UInt8Image) -> EdgeStrips:
+        return extract_strips(
+            pixels,
+            row=row,
+            column=column,
+            overlap_x_px=self._overlap_px[0],
+            overlap_y_px=self._overlap_px[1],
+        )

@@ -10,6 +10,7 @@
 """
 
 import shutil
+import zlib
 from pathlib import Path
 
 import cv2
@@ -65,13 +66,22 @@ class ScanFolder:
         """Read a shot written by `save_raw`."""
         return read_png(self.root / relative)
 
-    def save_fused(self, row: int, column: int, pixels: UInt8Image) -> None:
-        """Write an in-focus tile for the stitcher."""
+    def save_fused(self, row: int, column: int, pixels: UInt8Image) -> int:
+        """Write an in-focus tile for the stitcher; return the CRC-32 of its pixels."""
         write_png(self._fused_path(row, column), pixels)
+        return zlib.crc32(pixels.tobytes())
 
     def load_fused(self, row: int, column: int) -> UInt8Image:
         """Read an in-focus tile back."""
         return read_png(self._fused_path(row, column))
+
+    def find_fused(self, row: int, column: int, crc: int) -> UInt8Image | None:
+        """Return an in-focus tile that was kept, if it is there and undamaged."""
+        try:
+            pixels = self.load_fused(row, column)
+        except SlideFileError:
+            return None
+        return pixels if zlib.crc32(pixels.tobytes()) == crc else None
 
     def remove_fused(self) -> None:
         """Drop the in-focus tiles once the slide holds them."""
@@ -89,7 +99,7 @@ def write_png(path: Path, pixels: UInt8Image, *, durable: bool = False) -> None:
     SlideFileError
         If the disk refuses, naming the path and the size.
     """
-    ordered = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV wants blue first
+    ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)  # OpenCV wants blue first
     done, encoded = cv2.imencode(".png", ordered, _PNG_OPTIONS)
     if not done:
         msg = f"{path}: the picture {pixels.shape} cannot be encoded as PNG"
@@ -114,4 +124,4 @@ def read_png(path: Path) -> UInt8Image:
     if decoded is None:
         msg = f"{path}: the tile is damaged ({encoded.size} bytes)"
         raise SlideFileError(msg)
-    return np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -15,7 +15,8 @@ from bifocus.edge.report_records import (
     StrategyRow,
     TileRow,
 )
-from bifocus.edge.scan import ScanResult
+from bifocus.edge.scan_result import ScanResult
+from bifocus.edge.tile_notes import read_trace
 
 
 def compose_report(result: ScanResult) -> dict[str, Any]:
@@ -33,6 +34,9 @@ def compose_report(result: ScanResult) -> dict[str, Any]:
         "capture_s_per_tile": _pace_s(result),
         "fuse_s_per_tile": float(np.mean(fuse_s)) if fuse_s else 0.0,
         "waits_s": result.waits_s,
+        "timings_ms": {name: dict(of) for name, of in result.timings_ms.items()},
+        "shot_again": sum(map(_is_shot_again, result.lines)),
+        "sessions": result.sessions,
         "strategy": result.strategy,
         "model": result.model,
         "engine": result.engine,
@@ -123,6 +127,10 @@ def _tile_row(line: TileLine) -> TileRow:
         sharpness_before=line.sharpness_before,
         sharpness_after=line.sharpness_after,
     )
+
+
+def _is_shot_again(line: TileLine) -> bool:
+    return len(read_trace(line.entry.trace)) > 1
 
 
 def _spread(values: list[float]) -> dict[str, float] | None:

@@ -14,14 +14,15 @@ import numpy.typing as npt
 import simplejpeg
 
 from bifocus.config import Scan
+from bifocus.edge.journal import TileLine
 from bifocus.edge.mosaic import MosaicRenderer
 from bifocus.edge.placement import Placement
 from bifocus.edge.plan import ScanPlan
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.slide_reader import SlideReader
-from bifocus.edge.strategies import Capture
+from bifocus.edge.tile_notes import read_poses
 from bifocus.hal.virtual_truth import VirtualTruth
-from bifocus.records import Frame, UInt8Image
+from bifocus.records import Frame, StagePosition, UInt8Image
 
 # Tiles compared pixel by pixel: enough for a mean to 0.1 dB, and bounded in time.
 _MOST_TILES = 40
@@ -61,22 +62,31 @@ class TruthReport:
     tiles_compared: int
 
 
-def observe(truth: VirtualTruth, capture: Capture, picked: int) -> TileTruth:
-    """Note where a capture really was; call it while the stage's past is remembered."""
-    poses = [truth.true_pose_at(_middle_s(frame)) for frame in capture.frames]
-    pose = poses[picked]
+def note_poses(
+    truth: VirtualTruth, frames: Sequence[Frame]
+) -> tuple[StagePosition, ...]:
+    """Return where the glass truly was; call while the stage's past is remembered."""
+    return tuple(truth.true_pose_at(_middle_s(frame)) for frame in frames)
+
+
+def observe(truth: VirtualTruth, line: TileLine) -> TileTruth | None:
+    """Compare a tile with the truth; None if its true poses were not noted."""
+    entry, poses = line.entry, read_poses(line.entry.poses)
+    if not poses:
+        return None
+    pose = poses[line.picked or 0]
     offset_um = None
     if len(poses) == 2:
         focus_um = truth.mean_focus_um(pose.x_um, pose.y_um)
         offset_um = focus_um - (poses[0].z_um + poses[1].z_um) / 2
     return TileTruth(
-        row=capture.visit.row,
-        column=capture.visit.column,
+        row=entry.row,
+        column=entry.column,
         x_um=pose.x_um,
         y_um=pose.y_um,
         offset_um=offset_um,
-        estimate_um=capture.offset.offset_um if capture.offset else None,
-        is_tissue=capture.status != "blank",
+        estimate_um=entry.offset.offset_um if entry.offset else None,
+        is_tissue=entry.status != "blank",
     )
 
 
@@ -108,9 +118,10 @@ def evaluate(
             )
             ideal = truth.encode(truth.render_truth(*centre_um))
             window = read_window(slide, left, top, shape)
-            fused_db.append(psnr_db(window, ideal))
+            fused_db.append(psnr_db(_inside(window), _inside(ideal)))
             other = sharper.render(left, top, shape[1], shape[0])
-            sharper_db.append(psnr_db(_through_jpeg(other, settings), ideal))
+            other = _through_jpeg(other, settings)
+            sharper_db.append(psnr_db(_inside(other), _inside(ideal)))
     gains = np.array(fused_db) - np.array(sharper_db)
     return TruthReport(
         psnr_db=_mean(fused_db),
@@ -193,6 +204,11 @@ def _offset_errors(tiles: Sequence[TileTruth]) -> dict[str, float] | None:
         "p95": float(np.quantile(errors, 0.95)),
         "max": float(np.max(errors)),
     }
+
+
+def _inside(pixels: UInt8Image) -> UInt8Image:
+    """Return all but the border, which a tile between whole pixels does not fill."""
+    return pixels[1:-1, 1:-1]
 
 
 def _middle_s(frame: Frame) -> float:

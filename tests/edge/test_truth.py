@@ -6,18 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bifocus.edge.journal import TileEntry, TileLine
 from bifocus.edge.placement import Placement
 from bifocus.edge.slide_file import SlideDescription, SlideReader, SlideWriter
-from bifocus.edge.strategies import Capture
+from bifocus.edge.tile_notes import write_poses
 from bifocus.edge.truth import (
     TileTruth,
     _offset_errors,
     _stitch_errors,
+    note_poses,
     observe,
     psnr_db,
     read_window,
 )
-from bifocus.records import FocalOffset, PlacedTile, StagePosition, TileVisit
+from bifocus.records import FocalOffset, PlacedTile, StagePosition
 from tests.scanner import CENTRE_UM, open_scanner, scanner_config, truth_of
 
 
@@ -128,9 +130,6 @@ def test_offset_errors_count_pairs_on_tissue_only() -> None:
 def test_observe_sees_the_glass_not_the_controller() -> None:
     """Play and scatter shift the glass; the truth is where it really was."""
     config = scanner_config(stage={"mechanics": {"repeatability_um": (0.5, 0.5, 0.2)}})
-    visit = TileVisit(
-        row=0, column=0, target=StagePosition(x_um=500.0, y_um=400.0, z_um=150.0)
-    )
     with open_scanner(config) as instrument:
         truth = truth_of(instrument)
         frames, poses = [], []
@@ -141,16 +140,31 @@ def test_observe_sees_the_glass_not_the_controller() -> None:
             middle_s = (frame.exposure_start_s + frame.exposure_end_s) / 2
             frames.append(frame)
             poses.append(truth.true_pose_at(middle_s))
-        capture = Capture(
-            visit=visit,
-            frames=(frames[0], frames[1]),
+        entry = TileEntry(
+            row=0,
+            column=0,
+            visit=0,
+            x_um=CENTRE_UM[0],
+            y_um=CENTRE_UM[1],
             focus_um=150.0,
             status="captured",
             shots=2,
-            seconds=1.0,
+            capture_s=1.0,
             offset=FocalOffset(offset_um=0.1, sd_um=0.1, confidence=1.0),
+            raw_a="raw/a.png",
+            raw_b="raw/b.png",
+            poses=write_poses(note_poses(truth, frames)),
         )
-        seen = observe(truth, capture, picked=1)
+        line = TileLine(
+            entry=entry,
+            quality=1.0,
+            fuse_s=0.1,
+            sharpness_before=1.0,
+            sharpness_after=1.0,
+            picked=1,
+        )
+        seen = observe(truth, line)
+        assert seen is not None
         focus_um = truth.mean_focus_um(poses[1].x_um, poses[1].y_um)
     assert (seen.x_um, seen.y_um) == (poses[1].x_um, poses[1].y_um)
     assert seen.x_um != frames[1].pose.x_um

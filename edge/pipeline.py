@@ -1,0 +1,236 @@
+"""The stages behind the microscope: measure, save, fuse, stitch, a thread for each.
+
+::
+
+    shot -> measure -> (verdict) -> save          raw shots and journal line, durable
+                                 -> fuse -> stitch
+
+Each stage has one thread and a bounded queue. Tiles keep their order in each, so that
+what a scan writes does not depend on how fast the stages are. Fusion begins beside
+saving, but the stitcher takes a tile only once it is in the journal.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from typing import TypeVar
+
+from bifocus.edge.develop import Developed, Developer
+from bifocus.edge.fusers import Fuser
+from bifocus.edge.journal import Journal, TileEntry, TileLine
+from bifocus.edge.live_stitch import LiveStitcher
+from bifocus.edge.pair_meter import PairMeter
+from bifocus.edge.pair_rereading import PairRereading
+from bifocus.edge.scan_events import Captured, Fault, Fused, ScanEvents
+from bifocus.edge.scan_folder import ScanFolder
+from bifocus.edge.shots import Capture
+from bifocus.edge.tile_notes import write_light, write_poses, write_trace
+from bifocus.edge.timings import StageTimings
+from bifocus.edge.workers import Worker
+from bifocus.records import StagePosition
+
+T = TypeVar("T")
+
+# Property of the journal: the light that the meter has learned.
+LIGHT = "light"
+# Tiles that may wait for each stage; each holds its shots, and until it is fused its
+# spectra (about 70 MB at 1.25 megapixels).
+_MOST_WAITING = 1
+
+
+class Pipeline:
+    """Develops captures while the next ones are shot; close it by `finish` or `abort`.
+
+    `keep` and `replay` are for one thread. Everything that touches the fuser runs in
+    one thread, and everything that touches the stitcher in another.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: ScanFolder,
+        journal: Journal,
+        fuser: Fuser,
+        developer: Developer,
+        meter: PairMeter,
+        rereading: PairRereading,
+        stitcher: LiveStitcher,
+        timings: StageTimings,
+        events: ScanEvents,
+        total: int,
+    ) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._fuser = fuser
+        self._developer = developer
+        self._meter = meter
+        self._rereading = rereading
+        self._stitcher = stitcher
+        self._timings = timings
+        self._events = events
+        self._total = total
+        self._done = 0
+        self._n_faults = len(fuser.faults)
+        self._is_light_noted = LIGHT in journal.properties()
+        self._measuring = Worker("measure", _MOST_WAITING, timings)
+        self._saving = Worker("save", _MOST_WAITING, timings)
+        self._fusing = Worker("fuse", _MOST_WAITING, timings)
+        self._stitching = Worker("stitch", _MOST_WAITING, timings)
+
+    @property
+    def queued(self) -> dict[str, int]:
+        """Tiles that wait for each stage."""
+        return {worker.name: worker.queued for worker in self._workers}
+
+    @property
+    def error(self) -> BaseException | None:
+        """What broke a stage: the first cause, not what followed from it."""
+        errors = [worker.error for worker in self._workers if worker.error is not None]
+        causes = [error for error in errors if not isinstance(error, CancelledError)]
+        return next(iter([*causes, *errors]), None)
+
+    def measure(self, work: Callable[[], T]) -> "Future[T]":
+        """Measure a shot beside the next move."""
+        return self._measuring.submit(work)
+
+    def keep(
+        self,
+        capture: Capture,
+        number: int,
+        sequence: int,
+        poses: tuple[StagePosition, ...],
+    ) -> None:
+        """Save, fuse and stitch a tile; wait while the queues are full.
+
+        Parameters
+        ----------
+        number
+            Of the tile's visit in the plan.
+        sequence
+            How many tiles were finished before this one.
+        poses
+            On a virtual instrument, where the glass truly was at each shot.
+        """
+        save = partial(self._save, capture, number, sequence, poses)
+        saved = self._saving.submit(save)
+        self._fusing.submit(partial(self._fuse, capture, saved))
+
+    def replay(self, line: TileLine) -> None:
+        """Take a tile from the disk: as it was fused, or else from its raw shots."""
+        self._fusing.submit(partial(self._fuse_again, line))
+
+    def finish(self) -> None:
+        """Do all that waits and end the threads; raises what broke a stage."""
+        try:
+            for worker in self._workers:
+                worker.finish()
+        except BaseException as error:
+            self.abort()
+            cause = self.error
+            if cause is not None and cause is not error:
+                raise cause from None
+            raise
+
+    def abort(self) -> None:
+        """Drop all that waits and end the threads."""
+        for worker in self._workers:
+            worker.abort()
+
+    @property
+    def _workers(self) -> tuple[Worker, ...]:
+        return self._measuring, self._saving, self._fusing, self._stitching
+
+    def _save(
+        self,
+        capture: Capture,
+        number: int,
+        sequence: int,
+        poses: tuple[StagePosition, ...],
+    ) -> TileEntry:
+        ends = ("minus", "plus") if len(capture.frames) == 2 else ("focus",)
+        paths = [
+            self._folder.save_raw(f"{capture.visit.name}_{end}", frame.pixels)
+            for end, frame in zip(ends, capture.frames, strict=True)
+        ]
+        measured = capture.measured
+        entry = TileEntry(
+            row=capture.visit.row,
+            column=capture.visit.column,
+            visit=number,
+            x_um=capture.visit.target.x_um,
+            y_um=capture.visit.target.y_um,
+            focus_um=capture.focus_um,
+            status=capture.status,
+            shots=capture.n_frames,
+            capture_s=capture.seconds,
+            offset=capture.offset,
+            raw_a=paths[0],
+            raw_b=paths[1] if len(paths) == 2 else None,
+            sequence=sequence,
+            at_s=capture.at_s,
+            light=write_light(measured.optics.light if measured else None),
+            poses=write_poses(poses),
+            trace=write_trace(capture.trace),
+        )
+        self._journal.add_tile(entry)
+        light = self._meter.optics.light
+        if light is not None and not self._is_light_noted:
+            self._journal.set(LIGHT, write_light(light) or "")
+            self._is_light_noted = True
+        self._tell(entry)
+        return entry
+
+    def _tell(self, entry: TileEntry) -> None:
+        self._done += 1
+        event = Captured(entry=entry, done=self._done, total=self._total)
+        self._events.publish(event)
+
+    def _fuse(self, capture: Capture, saved: "Future[TileEntry]") -> None:
+        developed = self._developer.develop(capture)
+        self._note_faults()
+        self._stitching.submit(partial(self._stitch, developed, saved))
+
+    def _fuse_again(self, line: TileLine) -> None:
+        entry = line.entry
+        pixels = None
+        if line.fused_crc is not None:
+            find = self._folder.find_fused
+            pixels = find(entry.row, entry.column, line.fused_crc)
+        if pixels is None:
+            developed = self._developer.develop(self._rereading.capture(entry))
+            self._note_faults()
+        else:
+            developed = self._developer.take_kept(line, pixels)
+        saved: Future[TileEntry] = Future()
+        saved.set_result(entry)
+        self._tell(entry)
+        self._stitching.submit(partial(self._stitch, developed, saved))
+
+    def _stitch(self, developed: Developed, saved: "Future[TileEntry]") -> None:
+        row, column = developed.row, developed.column
+        crc = self._folder.save_fused(row, column, developed.pixels)
+        saved.result()
+        self._stitcher.add(row, column, developed.strips)
+        self._journal.set_fused(
+            row,
+            column,
+            quality=developed.quality,
+            fuse_s=developed.fuse_s,
+            sharpness=developed.sharpness,
+            picked=developed.picked,
+            fused_crc=crc,
+        )
+        fused = Fused(
+            row=row,
+            column=column,
+            quality=developed.quality,
+            seconds=developed.fuse_s,
+        )
+        self._events.publish(fused)
+
+    def _note_faults(self) -> None:
+        faults = self._fuser.faults
+        for text in faults[self._n_faults :]:
+            self._journal.add_fault(text)
+            self._events.publish(Fault(text=text))
+        self._n_faults = len(faults)
