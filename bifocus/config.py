@@ -127,6 +127,10 @@ class Calibration(Model):
     stage, to `stage_tolerance`. A graticule goes before both. The error of a screw
     repeats with every motor turn, `motor_turn_um` of x and y.
 
+    `choose_half_spacing: auto` takes the dD that is predicted to be best for tiles whose
+    focus lies `focal_spread_um` (standard deviation) beside F. Nothing in a picture has
+    a known length along z: the drive's own um are trusted to `z_tolerance`.
+
     `blank_field_um` is a place of clear glass for the flat field, where the region has
     too little; `dark_frame` a picture taken without light, from the file's folder.
     """
@@ -136,6 +140,9 @@ class Calibration(Model):
     coarse_step_um: Positive | None = None
     fine_step_um: Positive | None = None
     repeats: Annotated[int, Field(ge=1, le=20)] = 5
+    choose_half_spacing: Literal["configured", "auto"] = "configured"
+    focal_spread_um: Annotated[float, Field(gt=0, le=20)] = 1.0
+    z_tolerance: Annotated[float, Field(ge=0, le=0.2)] = 0.05
     graticule: Graticule | None = None
     length_source: Literal["pixel", "stage"] = "pixel"
     stage_tolerance: Annotated[float, Field(gt=0, le=0.2)] = 0.01

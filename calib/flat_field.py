@@ -35,6 +35,7 @@ _LEAST_PART = 0.05
 # The search climbs onto the glass in so many steps, and gives up with fewer cells.
 _CLIMBS = 12
 _FEW_CELLS = 20
+_RIDGE = 1e-9
 # Faint stain is cut off so many times, and never within this log intensity of glass.
 _TRIMS = 4
 _LEAST_TRIM = 0.0015
@@ -197,7 +198,10 @@ def _find_glass(log_light: Float64, basis: Float64, start: Mask) -> Mask:
 def _fit(log_light: Float64, basis: Float64, glass: Mask) -> Float64:
     """Return the coefficients of the surface, (columns,) or (columns, colours)."""
     chosen = np.broadcast_to(basis, (*glass.shape, basis.shape[-1]))[glass]
-    return np.asarray(np.linalg.lstsq(chosen, log_light[glass], rcond=None)[0])
+    # Normal equations: tens of thousands of cells, a few columns of about 1. The ridge
+    # keeps glass on one side only from being singular.
+    normal = chosen.T @ chosen + _RIDGE * len(chosen) * np.eye(chosen.shape[1])
+    return np.asarray(np.linalg.solve(normal, chosen.T @ log_light[glass]))
 
 
 def _drop_faint_stain(log_light: Float64, basis: Float64, glass: Mask) -> Mask:
