@@ -91,6 +91,7 @@ class GrowingScan:
         ):
             journal.set("strategy", "two-shot")
             waiting = list(self._slide_tiles())
+            start_s = time.monotonic()
             for number, visit in enumerate(self.plan.visits):
                 if not self._may_go_on():
                     break
@@ -99,7 +100,8 @@ class GrowingScan:
                 keep = round((1 - share) * self._n_slide_tiles())
                 while len(waiting) > keep:
                     self._publish(writer, *waiting.pop(0), picture)
-                time.sleep(pause_s)
+                due_s = start_s + (number + 1) * pause_s
+                time.sleep(max(0.0, due_s - time.monotonic()))
         self.events.publish(StateChanged(state="done", reason=""))
 
     def _may_go_on(self) -> bool:
