@@ -5,7 +5,7 @@ settling count; how many there are, each step's entry says.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bifocus.calib.focus_search import optics_dof_um
 from bifocus.calib.step_table import STEPS, StepEntry, choose_steps
@@ -17,6 +17,8 @@ from bifocus.records import StagePosition
 # A stack goes up by a third of the depth of field a plane, and then back to its start.
 _PLANE_DOF = 1 / 3
 _PLANES = 24
+# Across, the field is mostly shifted by a quarter, and nothing is taken up.
+_SHIFT_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +71,12 @@ def _seconds_a_picture(config: Instrument) -> tuple[float, float]:
     z_s = (clock.monotonic_s() - start_s) / _PLANES
     start_s = clock.monotonic_s()
     for number in range(_PLANES):
-        side_um = (number % 2 - 0.5) * field_um
-        stage.move_to(_moved(here, x_um=side_um, y_um=side_um))
+        stage.move_direct(_moved(here, x_um=(number % 2) * _SHIFT_SHARE * field_um))
     xy_s = (clock.monotonic_s() - start_s) / _PLANES
     return z_s + frame_s, xy_s + frame_s
 
 
 def _moved(
-    here: StagePosition, *, x_um: float = 0.0, y_um: float = 0.0, z_um: float = 0.0
+    here: StagePosition, *, x_um: float = 0.0, z_um: float = 0.0
 ) -> StagePosition:
-    return StagePosition(
-        x_um=here.x_um + x_um, y_um=here.y_um + y_um, z_um=here.z_um + z_um
-    )
+    return replace(here, x_um=here.x_um + x_um, z_um=here.z_um + z_um)

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bifocus.calib.first_steps import measure_illumination, measure_spacing
+from bifocus.calib.axis_step import measure_axes
+from bifocus.calib.first_steps import measure_spacing
 from bifocus.calib.focus_step import measure_focus
+from bifocus.calib.illumination_step import measure_illumination
+from bifocus.calib.settling_step import measure_settling
 from bifocus.calib.step_result import Step
 from bifocus.calib.xy_step import measure_xy
+from bifocus.calib.z_mechanics import measure_z_mechanics
 from bifocus.errors import ConfigError
 
 
@@ -44,24 +48,48 @@ STEPS: tuple[StepEntry, ...] = (
         name="focus",
         run=measure_focus,
         what="best focus of a place with texture",
-        z_frames=60,
+        z_frames=130,
         xy_frames=2,
         is_essential=True,
+    ),
+    StepEntry(
+        name="z",
+        run=measure_z_mechanics,
+        what="play, repeatability and drift of the focus drive",
+        z_frames=230,
+        xy_frames=0,
+        needs=("focus",),
     ),
     StepEntry(
         name="xy",
         run=measure_xy,
         what="pixel, scale, rotation and play across the slide",
         z_frames=0,
-        xy_frames=90,
+        xy_frames=82,
+        needs=("focus",),
+    ),
+    StepEntry(
+        name="axes",
+        run=measure_axes,
+        what="accuracy of x and y over the region, ISO 230-2 style",
+        z_frames=0,
+        xy_frames=135,
+        needs=("focus", "xy"),
+    ),
+    StepEntry(
+        name="settling",
+        run=measure_settling,
+        what="how long the picture moves after a move",
+        z_frames=70,
+        xy_frames=70,
         needs=("focus",),
     ),
     StepEntry(
         name="illumination",
         run=measure_illumination,
-        what="the lamp's falloff and colour",
+        what="the lamp's falloff and colour, dark level, noise",
         z_frames=0,
-        xy_frames=16,
+        xy_frames=36,
         needs=("focus",),
     ),
     StepEntry(
