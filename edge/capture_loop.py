@@ -219,6 +219,7 @@ def _attempt(shot: Shot, reading: Reading, verdict: Verdict) -> Attempt:
     offset = reading.offset
     return Attempt(
         focus_um=shot.focus_um,
+        expected_sd_um=shot.expected_sd_um,
         offset_um=offset.offset_um if offset else None,
         sd_um=offset.sd_um if offset else None,
         confidence=offset.confidence if offset else None,

@@ -11,12 +11,11 @@ import numpy as np
 from bifocus.blank_field import is_blank_field
 from bifocus.config import Scan
 from bifocus.edge.capture import Microscope
+from bifocus.edge.focus_search import find_peak_um
 from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.journal import TileEntry
 from bifocus.edge.shots import Reading, Shot, Verdict
-from bifocus.focus_curve import LEAST_PROMINENCE, LEAST_TEXTURE, fit_focus
 from bifocus.records import TileVisit
-from bifocus.sharpness import measure_sharpness
 
 
 class _SearchedFocus:
@@ -87,21 +86,11 @@ class Stack(_SearchedFocus):
         count, step_um = self._settings.stack_planes, self._settings.stack_step_um
         steps = np.arange(count, dtype=np.float64) - (count - 1) / 2
         planes_um = expected_um + step_um * steps
-        measured = np.array(
-            [
-                measure_sharpness(self._microscope.shoot(x_um, y_um, z_um).pixels)
-                for z_um in planes_um.tolist()
-            ]
-        )
-        curve, noise_floor = measured[:, 0], float(np.median(measured[:, 1]))
-        fit = fit_focus(planes_um, curve)
-        # Prominence alone would find a peak in noise, whose low end is zero.
-        has_texture = float(curve.max()) >= LEAST_TEXTURE * max(noise_floor, 1e-9)
-        is_peak = fit.prominence >= LEAST_PROMINENCE and fit.is_peak_inside
-        if not (has_texture and is_peak):
+        peak_um = find_peak_um(self._microscope, x_um, y_um, planes_um)
+        if peak_um is None:
             return expected_um, False
-        self._tracker.add(x_um, y_um, fit.focus_um, step_um / 4)
-        return fit.focus_um, True
+        self._tracker.add(x_um, y_um, peak_um, step_um / 4)
+        return peak_um, True
 
     def recall(self, entries: Sequence[TileEntry]) -> None:
         """Teach the tracker the peaks that were found."""

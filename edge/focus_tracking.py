@@ -90,6 +90,22 @@ class FocusTracker:
         self._now_s = float("-inf")
         self._suspects: list[tuple[_Tile, bool]] = []
         self._first = first
+        self._step_um = step_um
+
+    @property
+    def step_um(self) -> float:
+        """Typical distance between tiles."""
+        return self._step_um
+
+    @property
+    def known_place(self) -> tuple[float, float]:
+        """Where the calibrated focus was found."""
+        return self._first[0], self._first[1]
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last tile was set aside: dust, or the begin of a step."""
+        return bool(self._suspects)
 
     @property
     def n_measured(self) -> int:

@@ -25,6 +25,8 @@ class Shot:
         What the visit cost: all frames that were taken, and time on the scan's clock.
     at_s
         When it was shot, in seconds of the scan.
+    expected_sd_um
+        How sure F was, where it follows the slide.
     has_focus
         For ways that search the focus themselves: whether they found it.
     """
@@ -36,6 +38,7 @@ class Shot:
     n_frames: int
     seconds: float
     at_s: float
+    expected_sd_um: float | None = None
     has_focus: bool | None = None
 
 
@@ -67,9 +70,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One line in the trace of a tile's decisions."""
+    """One line in the trace of a tile's decisions.
+
+    `expected_sd_um` says how sure F was beforehand, the next three what the pair told.
+    """
 
     focus_um: float
+    expected_sd_um: float | None
     offset_um: float | None
     sd_um: float | None
     confidence: float | None

@@ -9,14 +9,18 @@ When that happens, and what goes on meanwhile, is the loop's affair (`capture_lo
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from bifocus.blank_field import is_blank_field
 from bifocus.edge.capture import Microscope
+from bifocus.edge.focus_process import Prediction
+from bifocus.edge.focus_search import find_peak_um, stops_to
 from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.journal import TileEntry
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.shots import Reading, Shot, Verdict
 from bifocus.illumination import FlatFieldCorrection
-from bifocus.records import TileVisit
+from bifocus.records import StagePosition, TileVisit
 
 STRATEGIES = ("two-shot", "stack", "focus-map")
 
@@ -29,6 +33,21 @@ _RESHOOT_UNITS = 2.0
 _RESHOTS = 2
 # Until so many tiles have told their focus, each is waited for before the next.
 _KNOWN_TILES = 3
+# A first tile whose focus is less sure is walked to from where the focus is known: the
+# pair itself tells up to 3.8 um at NA 0.75, and a shot again as much once more.
+_WALK_SD_UM = 5.0
+# After so many lost tiles, and twice as many and so on, the focus is searched by a
+# stack with planes so many units apart, this far about the expected focus.
+_LOST_TILES = 2
+_SEARCH_UNITS = 2.0
+_SEARCH_UM = (20.0, 40.0)
+_LEAST_PLANES = 5
+
+_TAUGHT = {
+    "learned": "taught the surface",
+    "suspect": "set aside: far off its neighbours",
+    "step": "a step of level was learned",
+}
 
 
 class Strategy(Protocol):
@@ -89,6 +108,7 @@ class TwoShot:
         self._tracker = tracker
         self._meter = meter
         self._correction = correction
+        self._lost = 0
 
     @property
     def reach_um(self) -> float:
@@ -96,23 +116,35 @@ class TwoShot:
         return self._meter.optics.half_spacing_um
 
     def survey(self, visits: Sequence[TileVisit]) -> None:
-        """Need nothing beforehand."""
+        """Walk from the calibrated place to the first tile, where that is far."""
+        goal = visits[0].target
+        if self._tracker.predict(goal.x_um, goal.y_um).sd_um <= _WALK_SD_UM:
+            return
+        for x_um, y_um in stops_to(self._tracker, (goal.x_um, goal.y_um)):
+            place = StagePosition(x_um=x_um, y_um=y_um, z_um=goal.z_um)
+            stop = TileVisit(row=-1, column=-1, target=place)
+            verdict: Verdict | None = None
+            for attempt in range(_RESHOTS + 1):
+                shot = self.shoot(stop, verdict, attempt)
+                verdict = self.judge(shot, self.measure(shot))
+                if verdict.status != "again":
+                    break
 
     def awaits(self, visit: TileVisit) -> bool:
-        """Wait while the surface is hardly known."""
+        """Wait while the surface is hardly known, or was lost."""
         del visit
-        return self._tracker.n_measured < _KNOWN_TILES
+        is_new = self._tracker.n_measured < _KNOWN_TILES
+        return is_new or self._lost > 0 or self._tracker.is_in_doubt
 
     def shoot(self, visit: TileVisit, again: Verdict | None, attempt: int) -> Shot:
         """Shoot the pair."""
         microscope = self._microscope
         start_s, start_shots = microscope.clock.monotonic_s(), microscope.shots
         x_um, y_um = visit.target.x_um, visit.target.y_um
-        if again is not None:
-            focus_um = again.focus_um
-        else:
-            now_s = microscope.scan_s()
-            focus_um = self._tracker.predict(x_um, y_um, now_s).height_um
+        expected = self._tracker.predict(x_um, y_um, microscope.scan_s())
+        focus_um = expected.height_um if again is None else again.focus_um
+        if again is None and self._is_to_be_searched():
+            focus_um = self._search_um(x_um, y_um, expected)
         pair = microscope.shoot_pair(x_um, y_um, focus_um, self.reach_um)
         return Shot(
             visit=visit,
@@ -122,6 +154,7 @@ class TwoShot:
             n_frames=microscope.shots - start_shots,
             seconds=microscope.clock.monotonic_s() - start_s,
             at_s=microscope.scan_s(),
+            expected_sd_um=expected.sd_um,
         )
 
     def measure(self, shot: Shot) -> Reading:
@@ -143,10 +176,12 @@ class TwoShot:
         is_clear = float(offsets.weight.max()) >= _LEAST_WEIGHT
         if is_clear and abs(offset.offset_um) <= reach_um:
             target = shot.visit.target
-            self._tracker.add(
+            taught = self._tracker.add(
                 target.x_um, target.y_um, best_um, offset.sd_um, shot.at_s
             )
-            return Verdict(status="captured", focus_um=shot.focus_um, reason="in range")
+            self._lost = 0
+            reason = f"in range; {_TAUGHT[taught]}"
+            return Verdict(status="captured", focus_um=shot.focus_um, reason=reason)
         reason = f"{offset.offset_um:+.2f} um away, or further"
         if not is_clear:
             reason = "the pair does not tell its focus"
@@ -156,6 +191,7 @@ class TwoShot:
             return Verdict(status="again", focus_um=best_um, reason=reason)
         else:
             reason += "; that is outside the travel"
+        self._lost += 1
         return Verdict(status="flagged", focus_um=shot.focus_um, reason=reason)
 
     def recall(self, entries: Sequence[TileEntry]) -> None:
@@ -165,6 +201,24 @@ class TwoShot:
                 best_um = entry.focus_um + entry.offset.offset_um
                 sd_um, at_s = entry.offset.sd_um, entry.at_s
                 self._tracker.add(entry.x_um, entry.y_um, best_um, sd_um, at_s)
+
+    def _is_to_be_searched(self) -> bool:
+        """Search after 2, 4, 8 lost tiles: not every one of a field of debris."""
+        lost = self._lost
+        return lost >= _LOST_TILES and lost & (lost - 1) == 0
+
+    def _search_um(self, x_um: float, y_um: float, expected: Prediction) -> float:
+        """Return the focus that a stack finds, or the expected one."""
+        reach_um = float(np.clip(3 * expected.sd_um, *_SEARCH_UM))
+        step_um = _SEARCH_UNITS * self._meter.optics.focus_unit_um
+        bottom_um, top_um = self._microscope.stage.limits.z_um
+        low_um = max(expected.height_um - reach_um, bottom_um + self.reach_um)
+        high_um = min(expected.height_um + reach_um, top_um - self.reach_um)
+        planes_um = np.arange(low_um, high_um, step_um, dtype=np.float64)
+        if planes_um.size < _LEAST_PLANES:
+            return expected.height_um
+        peak_um = find_peak_um(self._microscope, x_um, y_um, planes_um)
+        return expected.height_um if peak_um is None else peak_um
 
     def _is_in_travel(self, focus_um: float) -> bool:
         low_um, high_um = self._microscope.stage.limits.z_um

@@ -31,14 +31,19 @@ class Bench:
         self.stage = RecordingStage(instrument.stage)
         self.microscope = Microscope(self.stage, instrument.camera, instrument.clock)
         self.tracker = FocusTracker((*CENTRE_UM, focus_um), 60.0)
+        self.config = config
+        self.two_shot = self.make_two_shot()
+        self.stack = Stack(self.microscope, self.tracker, config.scan)
+
+    def make_two_shot(self) -> TwoShot:
+        config = self.config
         shape = (config.camera.height_px, config.camera.width_px)
-        self.two_shot = TwoShot(
+        return TwoShot(
             self.microscope,
             self.tracker,
             PairMeter(config.optics, config.scan.half_spacing_um),
             FlatFieldCorrection(None, shape, "linear"),
         )
-        self.stack = Stack(self.microscope, self.tracker, config.scan)
 
 
 def capture_tile(strategy: Strategy, visit: TileVisit) -> Capture:
@@ -221,3 +226,48 @@ def test_two_shots_count_their_own_time() -> None:
         capture = capture_tile(bench.two_shot, visit_at())
         passed_s = instrument.clock.monotonic_s() - start_s
     assert capture.seconds == pytest.approx(passed_s)
+
+
+STEEP = {"tilt_mrad": (8.0, 6.0), "beyond": "mirror"}  # 10 mrad down the diagonal
+
+
+def test_a_far_first_tile_is_walked_to() -> None:
+    """From one corner of the travel to the other the focus falls by 9 um."""
+    goal = visit_at(880.0, 680.0)
+    with open_scanner(scanner_config(virtual_slide=STEEP)) as instrument:
+        known_um = true_focus_um(instrument, visit_at(120.0, 120.0))
+        goal_um = true_focus_um(instrument, goal)
+        assert abs(goal_um - known_um) > 9.0
+        bench = Bench(instrument, known_um)
+        bench.tracker = FocusTracker((120.0, 120.0, known_um), 60.0)
+        walker = bench.make_two_shot()
+        walker.survey([goal])
+        assert bench.tracker.predict_um(880.0, 680.0) == pytest.approx(goal_um, abs=1)
+        # Stops are further apart as the tilt becomes known: 17 tiles, few stops.
+        assert bench.microscope.shots <= 18
+        capture = capture_tile(walker, goal)
+    assert (capture.status, capture.n_frames) == ("captured", 2)
+
+
+def test_a_first_tile_nearby_is_not_walked_to() -> None:
+    with open_scanner(scanner_config()) as instrument:
+        bench = Bench(instrument, true_focus_um(instrument, visit_at()))
+        bench.two_shot.survey([visit_at(540.0, 420.0)])
+        assert bench.microscope.shots == 0
+
+
+def test_a_lost_focus_is_searched_by_a_stack() -> None:
+    """15 um off, no pair tells where to: two tiles are flagged, the third is found."""
+    with open_scanner(scanner_config()) as instrument:
+        focus_um = true_focus_um(instrument, visit_at())
+        bench = Bench(instrument, focus_um - 15.0)
+        found = []
+        for column, x_um in enumerate((480.0, 500.0, 520.0, 540.0)):
+            visit = visit_at(x_um, column=column)
+            assert bench.two_shot.awaits(visit)
+            found.append(capture_tile(bench.two_shot, visit))
+    assert [tile.status for tile in found[:2]] == ["flagged", "flagged"]
+    assert [tile.status for tile in found[2:]] == ["captured", "captured"]
+    assert found[2].n_frames > 10
+    assert found[3].n_frames == 2
+    assert abs(found[2].focus_um - focus_um) < 1.0
