@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from bifocus.edge.live_journal import JournalledTile, read_tiles
+from bifocus.edge.live_journal import JournalledTile, read_faults, read_tiles
 from bifocus.edge.live_state import LiveState
 from bifocus.edge.live_tiles import LiveSlide
 from bifocus.edge.scan_events import (
@@ -123,6 +123,7 @@ class _FolderFollower:
         self._folder = folder
         self._seen: dict[tuple[int, int], JournalledTile] = {}
         self._told: StateChanged | None = None
+        self._n_faults = 0
 
     def step(self, stopping: threading.Event) -> None:
         """Read what is new, then leave the disk alone for a while."""
@@ -150,6 +151,9 @@ class _FolderFollower:
             if is_fused and (before is None or before.quality != tile.quality):
                 self._state.follow(_fused(tile))
             self._seen[key] = tile
+        for text in read_faults(self._folder.journal)[self._n_faults :]:
+            self._n_faults += 1
+            self._state.follow(Fault(text=text))
         self._tell_state()
         self._look()
 
@@ -176,8 +180,6 @@ class _FolderFollower:
             text = f"{self._folder.report}: cannot be read: {error}"
             self._state.follow(Fault(text=text))
             return
-        for fault in report.get("faults", ()):
-            self._state.follow(Fault(text=str(fault)))
         if "elapsed_s" in report:
             total = int(report.get("tiles", self._state.header.total))
             self._state.follow(

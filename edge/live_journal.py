@@ -19,11 +19,16 @@ from bifocus.records import FocalOffset
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalledTile:
-    """One tile as the journal holds it now; `place_px` is its corner in the mosaic."""
+    """One tile as the journal holds it now.
+
+    `picked` is the shot on whose pixel grid the tile lies, `place_px` its corner in the
+    mosaic; both are None until they are known.
+    """
 
     entry: TileEntry
     quality: float | None
     fuse_s: float | None
+    picked: int | None
     place_px: tuple[float, float] | None
 
 
@@ -47,6 +52,13 @@ def read_tile(path: Path, row: int, column: int) -> JournalledTile | None:
             "SELECT * FROM tile WHERE row=? AND column=?", (row, column)
         ).fetchone()
         return None if found is None else _tile(found)
+
+
+def read_faults(path: Path) -> list[str]:
+    """Return all that went wrong, the first one first; raises SlideFileError."""
+    with _opened(path) as database:
+        rows = database.execute("SELECT text FROM fault ORDER BY number")
+        return [row["text"] for row in rows]
 
 
 @contextmanager
@@ -79,6 +91,7 @@ def _tile(row: sqlite3.Row) -> JournalledTile:
         entry=TileEntry(offset=offset, **values),
         quality=row["quality"],
         fuse_s=row["fuse_s"],
+        picked=row["picked"],
         place_px=None if x_px is None else (x_px, y_px),
     )
 

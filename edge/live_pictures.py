@@ -74,10 +74,9 @@ class TilePictures:
 
     def _difference(self, tile: JournalledTile, fused: UInt8Image) -> UInt8Image:
         """Return what fusion changed in the shot on whose pixel grid the tile lies."""
-        names = (tile.entry.raw_a, tile.entry.raw_b)
-        shots = [self._correct(read_png(self._inside(n))) for n in names if n]
-        changes = [_subtract(fused, shot) for shot in shots]
-        change = min(changes, key=lambda one: float(np.abs(one).mean()))
+        path = self._shot_path(tile, "plus" if tile.picked else "minus")
+        shot = read_png(path or self._inside(tile.entry.raw_a))
+        change = _subtract(fused, self._correct(shot))
         grey = np.clip(128 + DIFFERENCE_GAIN * change, 0, 255)
         return grey.astype(np.uint8)
 

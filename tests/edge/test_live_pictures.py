@@ -60,6 +60,7 @@ def folder(tmp_path: Path) -> ScanFolder:
     )
     with Journal(folder.journal) as journal:
         journal.add_tile(entry)
+        journal.set_fused(0, 0, quality=0.9, fuse_s=0.1, sharpness=(1.0, 1.0), picked=1)
         journal.set_placed(
             (PlacedTile(row=0, column=0, x_px=PLACE_PX[0], y_px=PLACE_PX[1]),)
         )

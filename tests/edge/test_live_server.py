@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench.growing_scan import GrowingScan
+from bifocus.edge.journal import Journal
 from bifocus.edge.live_page import LiveAddress, serve_live
 from bifocus.edge.live_server import MAX_BODY_BYTES, MAX_STREAMS, LiveServer
 from bifocus.edge.scan_events import Fault
@@ -446,7 +447,9 @@ def test_a_finished_scan_tells_its_own_time_and_faults(tmp_path: Path) -> None:
     scan = small_scan(tmp_path / "scan")
     scan.run()
     report = {"tiles": 24, "elapsed_s": 754.0, "waits_s": {"fuse_s": 3.0}}
-    scan.folder.report.write_text(json.dumps({**report, "faults": ["a cable"]}))
+    scan.folder.report.write_text(json.dumps(report))
+    with Journal(scan.folder.journal) as journal:
+        journal.add_fault("a cable")
     config, profile = config_and_profile(scan)
     with serve_live(
         scan.folder,
