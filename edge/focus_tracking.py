@@ -139,8 +139,13 @@ class FocusTracker:
         height_um: float,
         sd_um: float,
         at_s: float | None = None,
+        *,
+        is_new_level: bool = False,
     ) -> Verdict:
         """Learn the best focus of one tile and its standard uncertainty.
+
+        `is_new_level` says that the focus was lost and has been searched: whatever the
+        tiles before said of the level, this one is right.
 
         Returns
         -------
@@ -163,7 +168,10 @@ class FocusTracker:
             height_um=height_um,
             sd_um=sd_um,
         )
-        if abs(error_um[least]) > _SUSPECT_SD * spread[least]:
+        is_far = abs(error_um[least]) > _SUSPECT_SD * spread[least]
+        if is_far and is_new_level:
+            return self._step([tile])
+        if is_far:
             return self._set_aside(tile, is_higher=bool(error_um[least] > 0))
         self._suspects.clear()
         likelihood = np.log1p((error_um / spread) ** 2 / _DEGREES)
@@ -206,10 +214,13 @@ class FocusTracker:
         last = self._suspects[-_STEP_TILES:]
         if len(last) < _STEP_TILES or len({higher for _, higher in last}) > 1:
             return "suspect"
+        return self._step([agreed for agreed, _ in last])
+
+    def _step(self, tiles: list[_Tile]) -> Verdict:
         self._epoch += 1
         self._suspects.clear()
-        for agreed, _ in last:
-            self._learn(agreed)
+        for tile in tiles:
+            self._learn(tile)
         return "step"
 
     def _learn(self, tile: _Tile) -> None:

@@ -177,7 +177,12 @@ class TwoShot:
         if is_clear and abs(offset.offset_um) <= reach_um:
             target = shot.visit.target
             taught = self._tracker.add(
-                target.x_um, target.y_um, best_um, offset.sd_um, shot.at_s
+                target.x_um,
+                target.y_um,
+                best_um,
+                offset.sd_um,
+                shot.at_s,
+                is_new_level=self._lost >= _LOST_TILES,
             )
             self._lost = 0
             reason = f"in range; {_TAUGHT[taught]}"
