@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from bifocus.bench_grid import GridScan
+from bifocus.bench_grid import GridFaults, GridScan
 from bifocus.edge.live_stitch import LiveStitcher, StitchOptions, plan_canvas
 from bifocus.edge.loop_closure import Cell
 from bifocus.edge.mosaic import MosaicRenderer
 from bifocus.edge.placement import Placement
+from bifocus.edge.quality_layer import TileNote
 from bifocus.edge.registration import EdgeStrips, extract_strips
 from bifocus.edge.slide_file import BACKGROUND_GREY, SlideDescription
+from bifocus.errors import ConfigError
 from bifocus.records import UInt8Image
 
 FIELD_PX = (300, 240)
@@ -140,3 +142,113 @@ def test_most_is_written_while_the_scan_runs(clean: Stitched) -> None:
         written = sum(offset != grey for offset in page.dataoffsets)
     assert len(level_0) == written
     assert clean.loads.total() <= 2.5 * len(clean.placement.tiles)
+
+
+def test_the_same_tiles_give_the_same_bytes(clean: Stitched, tmp_path: Path) -> None:
+    again = stitch(clean.grid, tmp_path / "again.ome.tiff")
+    assert again.path.read_bytes() == clean.path.read_bytes()
+    assert again.placement == clean.placement
+    assert again.published == clean.published
+
+
+@pytest.mark.slow
+def test_hard_scans(tmp_path: Path) -> None:
+    """Glass, noise, shading, and a stage that is far off, out of scale and turned."""
+    faults = GridFaults(
+        stage_px=20,
+        glass=0.35,
+        noise=5,
+        shading=0.25,
+        scale=1.006,
+        turn_rad=0.005,
+    )
+    grid = GridScan(7, 6, field_px=FIELD_PX, overlap=0.3, faults=faults, seed=4)
+    done = stitch(grid, tmp_path / "slide.ome.tiff")
+    true = [
+        np.subtract(grid.true_px[b], grid.true_px[a])
+        for a, b in done.placement.residual_px
+    ]
+    at = {(t.row, t.column): np.array([t.x_px, t.y_px]) for t in done.placement.tiles}
+    errors = [
+        np.hypot(*(at[b] - at[a] - shift))
+        for (a, b), shift in zip(done.placement.residual_px, true, strict=True)
+    ]
+    assert len(errors) > 0.7 * 71
+    # Overlaps of a quarter of a real tile's area: the goal there is 0.5 px.
+    assert max(errors) <= 0.5
+
+
+def test_late_missing_and_repeated_tiles(tmp_path: Path) -> None:
+    grid = GridScan(8, 5, field_px=FIELD_PX, overlap=OVERLAP, seed=3)
+    order = [(visit.row, visit.column) for visit in grid.plan.visits]
+    late, never, twice = (1, 2), (4, 4), (6, 1)
+    order.remove(late)
+    order.remove(never)
+    order.insert(order.index(twice) + 2, twice)
+    order.append(late)
+    done = stitch(grid, tmp_path / "slide.ome.tiff", order)
+    cells = {(tile.row, tile.column) for tile in done.placement.tiles}
+    assert cells == {(v.row, v.column) for v in grid.plan.visits} - {never}
+    assert done.seam_errors().max() <= 0.2
+    assert len(set(done.published)) == len(done.published)
+    whole = MosaicRenderer(
+        done.placement.tiles,
+        (FIELD_PX[1], FIELD_PX[0]),
+        grid.tile,
+        background=(BACKGROUND_GREY,) * 3,
+    )
+    read = tifffile.imread(done.path)
+    expected = whole.render(0, 0, read.shape[1], read.shape[0])
+    difference = np.abs(read.astype(int) - expected)
+    assert difference.mean() < 1.5
+    assert np.quantile(difference, 0.999) < 12
+
+
+def test_a_tile_that_is_in_the_slide_cannot_come_again(tmp_path: Path) -> None:
+    grid = GridScan(7, 2, field_px=FIELD_PX, overlap=OVERLAP)
+    pixels = grid.tile(0, 0)
+    stitcher = LiveStitcher(
+        grid.plan,
+        describe(grid),
+        tmp_path / "slide.ome.tiff",
+        lambda _row, _column: pixels,
+        OPTIONS,
+    )
+    for row in range(6):
+        stitcher.add(row, 0, strips_of(grid, (row, 0), pixels))
+    with pytest.raises(ConfigError, match="in the slide already"):
+        stitcher.add(0, 0, strips_of(grid, (0, 0), pixels))
+    with pytest.raises(ConfigError, match="not in the plan"):
+        stitcher.add(6, 2, strips_of(grid, (6, 2), pixels))
+    stitcher.abandon()
+    with tifffile.TiffFile(tmp_path / "slide.ome.tiff") as tiff:
+        assert tiff.series[0].levels[-1].asarray().size
+
+
+def test_notes_are_in_the_slide(tmp_path: Path) -> None:
+    grid = GridScan(2, 2, field_px=FIELD_PX, overlap=OVERLAP)
+    stitcher = LiveStitcher(
+        grid.plan, describe(grid), tmp_path / "slide.ome.tiff", grid.tile, OPTIONS
+    )
+    for number, visit in enumerate(grid.plan.visits):
+        cell = (visit.row, visit.column)
+        note = TileNote(
+            status="captured", focus_um=12.0 + number, offset_um=0.25, quality=0.5
+        )
+        stitcher.add(*cell, strips_of(grid, cell, grid.tile(*cell)), note)
+    first = stitcher.finish().tiles[0]
+    with tifffile.TiffFile(tmp_path / "slide.ome.tiff") as tiff:
+        quality = tiff.series[-1].asarray()
+        text = str(tiff.ome_metadata)
+    np.testing.assert_array_equal(
+        quality, [np.full((2, 2), 0.5), np.full((2, 2), 0.25)]
+    )
+    expected = f"focus_um=12 offset_um=0.25 quality=0.5 x_px={first.x_px:.6g}"
+    assert f'K="r000_c000">status=captured {expected}' in text
+
+
+def test_another_canvas_is_refused(tmp_path: Path) -> None:
+    grid = GridScan(2, 2, field_px=FIELD_PX, overlap=OVERLAP)
+    other = GridScan(2, 3, field_px=FIELD_PX, overlap=OVERLAP)
+    with pytest.raises(ConfigError, match="plan_canvas"):
+        LiveStitcher(grid.plan, describe(other), tmp_path / "s.ome.tiff", grid.tile)
