@@ -12,6 +12,7 @@ from bifocus.edge.live_pictures import TilePictures
 from bifocus.edge.live_server import LiveServer, serve
 from bifocus.edge.live_state import LiveState, ScanHeader
 from bifocus.edge.live_tiles import LiveSlide
+from bifocus.edge.metrics import has_prometheus, measure_scan, serve_metrics
 from bifocus.edge.plan import ScanPlan
 from bifocus.edge.scan_events import ScanControl, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
@@ -48,16 +49,89 @@ class LiveAddress:
         >>> address.host, address.port, LiveAddress.parse("80").host
         ('::1', 8765, '127.0.0.1')
         """
-        host, _, port = text.rpartition(":")
-        if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            msg = f"'{text}': expected PORT or HOST:PORT, such as 8765"
-            raise ConfigError(msg)
+        host, port = parse_address(text)
         token = os.environ.get(TOKEN_VARIABLE)
         if token is not None and len(token) < _LEAST_TOKEN:
             msg = f"{TOKEN_VARIABLE}: expected at least {_LEAST_TOKEN} characters"
             raise ConfigError(msg)
-        name = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-        return cls(host=name, port=int(port), token=token)
+        return cls(host=host, port=port, token=token)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read PORT, which is one of loopback, or HOST:PORT.
+
+    Raises
+    ------
+    ConfigError
+        If the port is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        msg = f"'{text}': expected PORT or HOST:PORT, such as 8765"
+        raise ConfigError(msg)
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onlookers:
+    """Who may look on while a scan runs in this process.
+
+    `live` is where its page is served, `metrics` (host, port) where its counters are,
+    None for neither; `say` is told the addresses, one line each.
+    """
+
+    live: LiveAddress | None = None
+    metrics: tuple[str, int] | None = None
+    say: Callable[[str], None] = lambda line: None
+
+
+@contextmanager
+def let_look_on(
+    onlookers: Onlookers,
+    folder: ScanFolder,
+    plan: ScanPlan,
+    *,
+    config: Instrument,
+    profile: InstrumentProfile,
+    strategy: str,
+    events: ScanEvents,
+    control: ScanControl,
+) -> Iterator[None]:
+    """Serve the page and the counters of a scan, as wished, while the block runs it.
+
+    The page answers `/metrics` as well where prometheus_client is installed.
+
+    Raises
+    ------
+    ConfigError
+        If a port is taken, or metrics are wished for without prometheus_client.
+    """
+    with ExitStack() as stack:
+        metrics = None
+        if onlookers.metrics or (onlookers.live and has_prometheus()):
+            metrics = stack.enter_context(
+                measure_scan(events, folder.root, simulated=config.is_simulated)
+            )
+        if onlookers.metrics and metrics is not None:
+            host, port = onlookers.metrics
+            port = stack.enter_context(serve_metrics(metrics, host, port))
+            onlookers.say(f"metrics: http://{host}:{port}/metrics")
+        if onlookers.live:
+            server = stack.enter_context(
+                serve_live(
+                    folder,
+                    plan,
+                    config=config,
+                    profile=profile,
+                    strategy=strategy,
+                    address=onlookers.live,
+                    events=events,
+                    control=control,
+                    metrics=metrics.to_text if metrics else None,
+                )
+            )
+            onlookers.say(f"live page: {server.url}")
+        yield
 
 
 @contextmanager

@@ -39,6 +39,11 @@ _STATES = ("running", "paused", "stopping", "done", "failed")
 _STEP_S = 0.5
 
 
+def has_prometheus() -> bool:
+    """Tell whether prometheus_client is installed."""
+    return prometheus_client is not None
+
+
 class LoopMetrics:
     """The counters of one scan; `follow` from one thread, read from any."""
 
