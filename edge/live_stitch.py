@@ -14,14 +14,17 @@ wait for their children; per tile only its position and seam errors.
 """
 
 import logging
-import math
+import os
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
+from bifocus.edge.canvas import Canvas, plan_canvas
 from bifocus.edge.fixed_lag import LAG_ROWS, FixedLagPlacement
-from bifocus.edge.loop_closure import Cell, Vector
+from bifocus.edge.loop_closure import Cell
 from bifocus.edge.mosaic import FEATHER_PX, MosaicRenderer
 from bifocus.edge.placement import Placement
 from bifocus.edge.plan import ScanPlan
@@ -43,26 +46,15 @@ from bifocus.records import UInt8Image
 
 logger = logging.getLogger(__name__)
 
-PAD_PX = 64  # The stage may be off by this at the border of the plan,
-PAD_SHARE = 0.005  # and by a wrong scale or a turned camera across it.
 # How far from its predicted place a tile that is not final may still come to lie.
 REACH_PX = 64.0
+LOOK_AHEAD = 6  # Slide tiles for which source tiles are loaded ahead, at the end.
 LEAST_CACHE_TILES = 8  # What meets in a column of slide tiles, and its neighbour.
+
+__all__ = ["Canvas", "LiveStitcher", "StitchOptions", "plan_canvas"]
 
 LoadTile = Callable[[int, int], UInt8Image]
 OnTile = Callable[[int, int, int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Canvas:
-    """The slide's size, and where each planned tile would lie in it by the stage.
-
-    `nominal` is (row, column) -> corner (x_px, y_px), in mosaic_px.
-    """
-
-    width_px: int
-    height_px: int
-    nominal: dict[Cell, Vector]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,30 +83,6 @@ class StitchOptions:
     chroma_subsampling: ChromaSubsampling = "444"
     sync_every: int = 16
     label: UInt8Image | None = None
-
-
-def plan_canvas(plan: ScanPlan) -> Canvas:
-    """Return the slide that a plan will fill, with a margin for the stage's errors."""
-    corners = {
-        (visit.row, visit.column): (
-            visit.target.x_um / plan.pixel_um,
-            visit.target.y_um / plan.pixel_um,
-        )
-        for visit in plan.visits
-    }
-    left = min(x for x, _ in corners.values())
-    top = min(y for _, y in corners.values())
-    span_x = max(x for x, _ in corners.values()) - left
-    span_y = max(y for _, y in corners.values()) - top
-    pad_px = PAD_PX + math.ceil(PAD_SHARE * max(span_x, span_y))
-    return Canvas(
-        width_px=math.ceil(span_x) + plan.field_px[0] + 2 * pad_px,
-        height_px=math.ceil(span_y) + plan.field_px[1] + 2 * pad_px,
-        nominal={
-            cell: (x - left + pad_px, y - top + pad_px)
-            for cell, (x, y) in corners.items()
-        },
-    )
 
 
 class LiveStitcher:
@@ -146,8 +114,8 @@ class LiveStitcher:
             The file to make; one of that name is replaced.
         load_tile
             (row, column) -> a tile that was added, (height, width, 3) uint8. Called
-            until the tile's last slide tile is written, some rows later. The result
-            must not change.
+            until the tile's last slide tile is written, some rows later, and by
+            `finish` from several threads. The result must not change.
         options
             Default: `StitchOptions()`.
         on_tile
@@ -279,7 +247,8 @@ class LiveStitcher:
         self._places.account(self._seams.pairs)
         self._not_final.clear()
         self._accept(final)
-        self._write(len(self._queue))
+        with ThreadPoolExecutor(_count_cores(), thread_name_prefix="load") as pool:
+            self._write(len(self._queue), pool)
         self._writer.close(self._tile_notes())
         if self._n_outside:
             logger.warning(
@@ -343,13 +312,19 @@ class LiveStitcher:
             for cell in (*missing, *first_open.values())
         ]
 
-    def _write(self, n_tiles: int) -> None:
-        """Render and write the next tiles; what then shows nowhere else is let go."""
+    def _write(self, n_tiles: int, pool: Executor | None = None) -> None:
+        """Render and write the next tiles; what then shows nowhere else is let go.
+
+        With a pool, source tiles are loaded ahead by it.
+        """
         if not self._queue:
             return
         size = self._writer.tile_px
         for _ in range(min(n_tiles, len(self._queue))):
             row, column = self._queue.popleft()
+            if pool is not None:
+                for below, across in islice(self._queue, LOOK_AHEAD):
+                    self._renderer.prepare(across * size, below * size, size, pool)
             pixels = self._renderer.render(column * size, row * size, size, size)
             self._writer.write_tile(row, column, pixels)
         if not self._queue:
@@ -383,3 +358,8 @@ def _first_version(on_tile: OnTile) -> OnPublish:
         on_tile(level, row, column, 1)
 
     return on_publish
+
+
+def _count_cores() -> int:
+    """Return how many cores this process may use, four at most."""
+    return min(4, len(os.sched_getaffinity(0)))

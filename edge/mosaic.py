@@ -11,6 +11,7 @@ Each pixel depends on tile positions alone, so windows fit together without a se
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -23,6 +24,7 @@ from bifocus.subpixel import sample_shifted
 FEATHER_PX = 32  # Long enough to hide a step in brightness, short against the overlap.
 GLASS_RGB = (240, 240, 240)  # What a reader shows where nothing was scanned.
 CACHE_TILES = 48  # 180 MB at 1224 x 1024 RGB; two scan rows of an ordinary slide.
+MOST_COMING = 4  # Tiles loaded ahead: what a window needs.
 # A fraction closer than this to a whole pixel is taken as whole: no tile is known to
 # better, and tiles at whole positions then pass unchanged.
 WHOLE_PX = 1 / 256
@@ -98,6 +100,7 @@ class MosaicRenderer:
         self._background = np.array(background, np.uint8)
         self._cache_tiles = cache_tiles
         self._cache: OrderedDict[tuple[int, int], UInt8Image] = OrderedDict()
+        self._coming: dict[tuple[int, int], Future[UInt8Image]] = {}
         self._footprints: dict[tuple[int, int], _Footprint] = {}
         self._bounds = np.zeros((0, 4), np.int64)
         self.add(tiles)
@@ -115,6 +118,7 @@ class MosaicRenderer:
         for cell in cells:
             del self._footprints[cell]
             self._cache.pop(cell, None)
+            self._coming.pop(cell, None)
         self._sort()
 
     def _sort(self) -> None:
@@ -158,6 +162,18 @@ class MosaicRenderer:
                 target = window[top - y0 : bottom - y0, left - x0 : right - x0]
                 self._blend(here, (left, top, right, bottom), target)
         return window
+
+    def prepare(self, x0: int, y0: int, size_px: int, pool: Executor) -> None:
+        """Begin to load, in other threads, what a square window will need.
+
+        `load` is then called from those threads. Of tiles to come, `MOST_COMING` are
+        kept beside the cache; the picture is the same with and without this call.
+        """
+        for f in self._footprints_within(x0, y0, x0 + size_px, y0 + size_px):
+            cell = (f.tile.row, f.tile.column)
+            is_known = cell in self._cache or cell in self._coming
+            if not is_known and len(self._coming) < MOST_COMING:
+                self._coming[cell] = pool.submit(self._load_placed, f)
 
     def output_tiles(
         self, tile_px: int, rows_per_band: int = 1
@@ -236,18 +252,23 @@ class MosaicRenderer:
         if cell in self._cache:
             self._cache.move_to_end(cell)
             return self._cache[cell]
-        pixels = self._load(*cell)
+        while len(self._cache) >= self._cache_tiles:  # before the copy that follows
+            self._cache.popitem(last=False)
+        coming = self._coming.pop(cell, None)
+        moved = coming.result() if coming else self._load_placed(footprint)
+        self._cache[cell] = moved
+        return moved
+
+    def _load_placed(self, footprint: _Footprint) -> UInt8Image:
+        row, column = footprint.tile.row, footprint.tile.column
+        pixels = self._load(row, column)
         if pixels.shape != (*self._tile_shape, 3) or pixels.dtype != np.uint8:
             msg = (
-                f"tile r{cell[0]:03d}_c{cell[1]:03d} is {pixels.dtype} {pixels.shape}, "
+                f"tile r{row:03d}_c{column:03d} is {pixels.dtype} {pixels.shape}, "
                 f"expected uint8 {(*self._tile_shape, 3)}"
             )
             raise ConfigError(msg)
-        while len(self._cache) >= self._cache_tiles:  # before the copy that follows
-            self._cache.popitem(last=False)
-        moved = sample_shifted(pixels, footprint.fraction_x, footprint.fraction_y)
-        self._cache[cell] = moved
-        return moved
+        return sample_shifted(pixels, footprint.fraction_x, footprint.fraction_y)
 
 
 def _first_whole(position_px: float) -> tuple[int, float]:
