@@ -32,6 +32,7 @@ from bifocus.cli_output import (
     set_up_logging,
     show_progress,
 )
+from bifocus.cli_scan import scans
 from bifocus.config import EngineName
 from bifocus.config_model import parse_model
 from bifocus.demo import run_demo
@@ -43,10 +44,9 @@ from bifocus.edge.pairs_folder import (
     fuse_files,
     fuse_folder,
 )
-from bifocus.edge.scan_report import write_reports
 from bifocus.errors import BifocusError, ConfigError
 from bifocus.instrument_text import CameraKind, StageKind, instrument_text
-from bifocus.jobs import InstrumentFile, scan_instrument
+from bifocus.jobs import InstrumentFile
 from bifocus.report_page import format_duration
 from bifocus.whole_file import write_whole
 
@@ -72,6 +72,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Two-shot virtual autofocus for slide scanners.",
 )
+app.add_typer(scans)
 app.add_typer(networks)
 app.add_typer(exports)
 app.add_typer(firmware)
@@ -236,46 +237,6 @@ def plan(
         f"{estimate.slide_mb:.0f} MB of slide",
     }
     print_facts(f"plan of {instrument}", shown)
-
-
-@app.command(epilog="Example: `bifocus scan scanner.yaml -o scan1 --profile p.yaml`")
-def scan(
-    instrument: InstrumentArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Scan folder to make.")],
-    region: RegionOption = None,
-    strategy: StrategyOption = "two-shot",
-    profile: Annotated[
-        Path | None,
-        typer.Option(help="profile.yaml; without it, calibration runs first."),
-    ] = None,
-    model: ModelOption = "auto",
-    engine: EngineOption = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(help="Folder for a recording of the wire and the frames."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Scan a region into a pyramidal slide with its report."""
-    file = InstrumentFile.load(instrument)
-    with show_progress("tiles") as progress:
-        result = scan_instrument(
-            file,
-            out,
-            region_um=file.region_um(region),
-            strategy=strategy,
-            model=model,
-            engine=engine,
-            profile=profile,
-            record=record,
-            progress=progress,
-        )
-    report = write_reports(result)
-    if as_json:
-        print_json(report)
-        return
-    print_scan(report)
-    out_console.print(f"slide: {result.folder.slide}", highlight=False, soft_wrap=True)
 
 
 @app.command(

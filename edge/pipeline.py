@@ -21,6 +21,7 @@ from bifocus.edge.journal import Journal, TileEntry, TileLine
 from bifocus.edge.live_stitch import LiveStitcher
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.pair_rereading import PairRereading
+from bifocus.edge.quality_layer import TileNote
 from bifocus.edge.scan_events import Captured, Fault, Fused, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.shots import Capture
@@ -209,8 +210,15 @@ class Pipeline:
     def _stitch(self, developed: Developed, saved: "Future[TileEntry]") -> None:
         row, column = developed.row, developed.column
         crc = self._folder.save_fused(row, column, developed.pixels)
-        saved.result()
-        self._stitcher.add(row, column, developed.strips)
+        entry = saved.result()
+        offset = entry.offset if entry.status != "blank" else None
+        note = TileNote(
+            status=entry.status,
+            focus_um=entry.focus_um,
+            offset_um=offset.offset_um if offset else None,
+            quality=developed.quality,
+        )
+        self._stitcher.add(row, column, developed.strips, note)
         self._journal.set_fused(
             row,
             column,

@@ -20,14 +20,14 @@ from bifocus.edge.plan import ScanPlan, check_travel
 from bifocus.edge.scan_events import ScanControl, ScanEvents, StateChanged
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.scan_result import ScanResult
-from bifocus.edge.slide_making import SESSIONS, ScanSetup, SlideMaking
+from bifocus.edge.slide_making import ScanSetup, SlideMaking, begin_session
 from bifocus.edge.strategies import STRATEGIES, Strategy, TwoShot
 from bifocus.edge.truth import note_poses
 from bifocus.edge.z_order import is_serpentine_faster
 from bifocus.errors import ConfigError, ScanStoppedError
 from bifocus.hal.devices import Camera, Stage
 from bifocus.hal.virtual_truth import VirtualTruth
-from bifocus.records import Frame, InstrumentProfile, StagePosition
+from bifocus.records import Frame, InstrumentProfile, StagePosition, UInt8Image
 
 __all__ = ["Progress", "Scan", "ScanResult"]
 
@@ -40,6 +40,8 @@ class Scan:
 
     Parameters
     ----------
+    label
+        A picture of the slide's label, for the slide file.
     events
         Is told of every tile, wait and fault.
     control
@@ -61,6 +63,7 @@ class Scan:
         fuser: Fuser,
         strategy: str = "two-shot",
         truth: VirtualTruth | None = None,
+        label: UInt8Image | None = None,
         events: ScanEvents | None = None,
         control: ScanControl | None = None,
         properties: Mapping[str, str] | None = None,
@@ -69,7 +72,12 @@ class Scan:
             msg = f"no strategy '{strategy}'; choose two-shot, stack or focus-map"
             raise ConfigError(msg)
         self._setup = ScanSetup(
-            config=config, profile=profile, plan=plan, folder=folder, strategy=strategy
+            config=config,
+            profile=profile,
+            plan=plan,
+            folder=folder,
+            strategy=strategy,
+            label=label,
         )
         self._truth = truth
         self._events = events or ScanEvents()
@@ -118,8 +126,7 @@ class Scan:
         """Go on with the scan in the folder; parameters and errors as `run`."""
         self._check()
         with Journal(self._setup.folder.journal) as journal:
-            sessions = int(journal.properties()[SESSIONS]) + 1
-            journal.set(SESSIONS, str(sessions))
+            begin_session(journal)
             return self._work(journal, progress)
 
     def _check(self) -> None:

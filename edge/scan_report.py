@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bifocus.edge.journal import TileLine
+from bifocus.edge.journal import Journal, TileLine
 from bifocus.edge.report import write_json_atomic, write_report
 from bifocus.edge.report_records import (
     FocusSurface,
@@ -17,6 +17,9 @@ from bifocus.edge.report_records import (
 )
 from bifocus.edge.scan_result import ScanResult
 from bifocus.edge.tile_notes import read_trace
+
+# Property of the journal of a scan that needs nothing more.
+FINISHED = "finished"
 
 
 def compose_report(result: ScanResult) -> dict[str, Any]:
@@ -83,6 +86,9 @@ def write_reports(
     )
     write_json_atomic(result.folder.report, report)
     write_report(result.folder.root, report, contents)
+    if result.folder.journal.exists():
+        with Journal(result.folder.journal) as journal:
+            journal.set(FINISHED, "yes")
     return report
 
 

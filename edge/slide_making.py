@@ -39,13 +39,22 @@ NOTE = "note: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanSetup:
-    """What a scan is made with, besides devices; `strategy` is one of `STRATEGIES`."""
+    """What a scan is made with, besides devices.
+
+    `strategy` is one of `STRATEGIES`, `label` a picture of the slide's label.
+    """
 
     config: Instrument
     profile: InstrumentProfile
     plan: ScanPlan
     folder: ScanFolder
     strategy: str = "two-shot"
+    label: UInt8Image | None = None
+
+
+def begin_session(journal: Journal) -> None:
+    """Note that a scan is gone on with."""
+    journal.set(SESSIONS, str(int(journal.properties()[SESSIONS]) + 1))
 
 
 class SlideMaking:
@@ -101,7 +110,7 @@ class SlideMaking:
             ),
             setup.folder.slide,
             setup.folder.load_fused,
-            stitch_options(setup.config.scan),
+            stitch_options(setup.config.scan, setup.label),
             self._tell_published,
         )
         return Pipeline(

@@ -201,11 +201,7 @@ class TwoShot:
 
     def recall(self, entries: Sequence[TileEntry]) -> None:
         """Teach the tracker what the captured tiles taught it."""
-        for entry in entries:
-            if entry.status == "captured" and entry.offset is not None:
-                best_um = entry.focus_um + entry.offset.offset_um
-                sd_um, at_s = entry.offset.sd_um, entry.at_s
-                self._tracker.add(entry.x_um, entry.y_um, best_um, sd_um, at_s)
+        recall_surface(self._tracker, entries)
 
     def _is_to_be_searched(self) -> bool:
         """Search after 2, 4, 8 lost tiles: not every one of a field of debris."""
@@ -229,3 +225,12 @@ class TwoShot:
         low_um, high_um = self._microscope.stage.limits.z_um
         reach_um = self.reach_um
         return low_um <= focus_um - reach_um and focus_um + reach_um <= high_um
+
+
+def recall_surface(tracker: FocusTracker, entries: Sequence[TileEntry]) -> None:
+    """Teach a tracker again what the tiles of a journal taught it, in their order."""
+    for entry in entries:
+        if entry.status == "captured" and entry.offset is not None:
+            best_um = entry.focus_um + entry.offset.offset_um
+            sd_um, at_s = entry.offset.sd_um, entry.at_s
+            tracker.add(entry.x_um, entry.y_um, best_um, sd_um, at_s)

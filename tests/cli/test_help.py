@@ -17,7 +17,7 @@ from bifocus.edge.capture import Microscope
 from tests.cli.commands import run_cli, write_instrument
 
 COMMANDS = (
-    *("demo", "init", "plan", "calibrate", "scan", "fuse", "bench"),
+    *("demo", "init", "plan", "calibrate", "scan", "resume", "fuse", "bench"),
     *("train", "evaluate", "compare", "doctor", "hal-check", "export"),
 )
 REPORTING = (

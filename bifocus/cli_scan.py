@@ -1,0 +1,166 @@
+"""The commands that scan: `scan`, and `resume` where one broke off."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from bifocus.cli_output import (
+    err_console,
+    out_console,
+    print_json,
+    print_scan,
+    show_progress,
+)
+from bifocus.config import EngineName
+from bifocus.errors import BifocusError, BlankSlideError
+from bifocus.json_log import json_log
+
+if TYPE_CHECKING:
+    from bifocus.edge.scan_result import ScanResult
+
+scans = typer.Typer()
+
+InstrumentArgument = Annotated[
+    Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
+]
+RegionOption = Annotated[
+    tuple[float, float, float, float] | None,
+    typer.Option(
+        "--region",
+        metavar="X Y WIDTH HEIGHT",
+        help="Region in stage um; default: the file's scan.region_um.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Fusion model; auto is the best one present.")
+]
+EngineOption = Annotated[
+    EngineName | None,
+    typer.Option(
+        "--engine", help="What runs a network; default: scan.engine, which is auto."
+    ),
+]
+LogOption = Annotated[
+    Path | None, typer.Option("--log-json", help="File for the log as JSON lines.")
+]
+
+
+@scans.command(epilog="Example: `bifocus scan scanner.yaml -o scan1 --profile p.yaml`")
+def scan(
+    instrument: InstrumentArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Scan folder to make.")],
+    region: RegionOption = None,
+    strategy: Annotated[
+        Literal["two-shot", "stack", "focus-map"],
+        typer.Option("--strategy", help="How each tile is brought into focus."),
+    ] = "two-shot",
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="profile.yaml; without it, calibration runs first."),
+    ] = None,
+    model: ModelOption = "auto",
+    engine: EngineOption = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a recording of the wire and the frames."),
+    ] = None,
+    log_json: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Scan a region into a pyramidal slide with its report."""
+    from bifocus.jobs import InstrumentFile, scan_instrument
+
+    file = InstrumentFile.load(instrument)
+    with json_log(log_json), _can_go_on(out), show_progress("tiles") as progress:
+        result = scan_instrument(
+            file,
+            out,
+            region_um=file.region_um(region),
+            strategy=strategy,
+            model=model,
+            engine=engine,
+            profile=profile,
+            record=record,
+            progress=progress,
+        )
+    _report(result, as_json=as_json)
+
+
+@scans.command(epilog="Example: `bifocus resume scan1`")
+def resume(
+    scan_folder: Annotated[Path, typer.Argument(metavar="SCAN", help="Scan folder.")],
+    engine: EngineOption = None,
+    log_json: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a scan that broke off; nothing that was captured is shot again."""
+    from bifocus.scan_jobs import resume_scan
+
+    with (
+        json_log(log_json),
+        _can_go_on(scan_folder),
+        show_progress("tiles") as progress,
+    ):
+        result = resume_scan(scan_folder, engine=engine, progress=progress)
+    if result is not None:
+        _report(result, as_json=as_json)
+    elif as_json:
+        print_json({"finished_before": True})
+    else:
+        text = f"{scan_folder}: this scan is finished; there is nothing to go on with"
+        out_console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _report(result: "ScanResult", *, as_json: bool) -> None:
+    from bifocus.edge.scan_report import write_reports
+
+    report = write_reports(result)
+    if as_json:
+        print_json(report)
+        return
+    print_scan(report)
+    out_console.print(f"slide: {result.folder.slide}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _can_go_on(folder: Path) -> Iterator[None]:
+    """Let SIGTERM end a scan as Ctrl-C does, and say how to go on with it."""
+    with _sigterm_interrupts():
+        try:
+            yield
+        except BlankSlideError:
+            raise
+        except (BifocusError, KeyboardInterrupt):
+            if _is_open(folder):
+                text = f"what was captured is kept; go on: bifocus resume {folder}"
+                err_console.print(text, markup=False, highlight=False, soft_wrap=True)
+            raise
+
+
+def _is_open(folder: Path) -> bool:
+    """Whether a scan has begun there and still has its working files."""
+    return (folder / "scan.sqlite").exists() and (folder / "fused").is_dir()
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
