@@ -1,4 +1,4 @@
-"""The commands that measure an instrument: `calibrate`."""
+"""The commands that measure an instrument: `calibrate`, and `verify` day by day."""
 
 import signal
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from bifocus.report_page import format_duration
 
 if TYPE_CHECKING:
     from bifocus.calib.procedure import OnStep, StepEvent
+    from bifocus.calib.verify import Verification
+    from bifocus.calib.verify_judge import Check
     from bifocus.config import Instrument
     from bifocus.jobs import CalibratedInstrument
 
@@ -88,6 +90,38 @@ def calibrate(
         print_json(_as_document(made))
     else:
         _print_values(made)
+
+
+@calibration.command(
+    epilog="Example: `bifocus verify scanner.yaml --profile calibration/profile.yaml`"
+)
+def verify(
+    instrument: InstrumentArgument,
+    profile: Annotated[Path, typer.Option(help="profile.yaml of this instrument.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Folder of verify.jsonl, verify.html; the profile's."
+        ),
+    ] = None,
+    region: RegionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the essentials again in a minute; say what to recalibrate, and when."""
+    from bifocus.calib.profile_file import read_profile
+    from bifocus.jobs import InstrumentFile, verify_instrument
+
+    file = InstrumentFile.load(instrument)
+    region_um = file.region_um(region)
+    known = read_profile(profile)
+    with _sigterm_interrupts():
+        found = verify_instrument(file, known, region_um, out or profile.parent)
+    if as_json:
+        print_json(_verdict_document(found))
+    else:
+        _print_verdict(found)
+    if found.verdict == "out":
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -197,4 +231,57 @@ def _print_values(made: "CalibratedInstrument") -> None:
     notes += [f"warning: {text}" for text in profile.warnings]
     notes += [f"report: {made.report}"] if made.report else []
     for note in notes:
+        out_console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdict_document(found: "Verification") -> dict[str, Any]:
+    return {
+        "verdict": found.verdict,
+        "recalibrate": list(found.steps),
+        "seconds": found.seconds,
+        "page": str(found.page),
+        "history": str(found.history),
+        "values": {check.control.key: _check_document(check) for check in found.checks},
+    }
+
+
+def _check_document(check: "Check") -> dict[str, Any]:
+    from bifocus.calib.step_files import measured_document
+
+    today = check.measured
+    measured = measured_document(today) if today else {"value": None, "u": None}
+    return {
+        **measured,
+        "profile": measured_document(check.expected),
+        "limit": check.limit,
+        "state": check.state,
+        "reason": check.reason,
+        "step": check.control.step,
+        "runs": len(check.points),
+        "drifts_out_utc": check.drifts_out.isoformat() if check.drifts_out else None,
+    }
+
+
+def _print_verdict(found: "Verification") -> None:
+    verdicts = {
+        "pass": "pass: the instrument agrees with its profile",
+        "watch": "watch: within its limits, but leaning to one side; verify again",
+        "out": f"out: recalibrate {', '.join(found.steps)}",
+    }
+    rows = [
+        {
+            "value": check.control.key,
+            "profile": check.expected.value,
+            "today": check.measured.value if check.measured else None,
+            "u": check.measured.standard_uncertainty if check.measured else None,
+            "limit": check.limit,
+            "state": check.state,
+            "drifts out": f"{check.drifts_out:%Y-%m-%d}" if check.drifts_out else None,
+        }
+        for check in found.checks
+    ]
+    took = format_duration(found.seconds)
+    print_rows(f"{verdicts[found.verdict]} ({took} of the instrument's time)", rows)
+    notes = [f"{c.control.key}: {c.reason}" for c in found.checks if c.reason]
+    for note in (*notes, f"charts: {found.page}"):
         out_console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from bifocus.calib.procedure import OnStep, calibrate_briefly, calibrate_into
@@ -14,6 +15,7 @@ from bifocus.calib.profile_file import read_profile, write_profile
 from bifocus.calib.profile_identity import check_identity, read_identity
 from bifocus.calib.report import write_calibration_report
 from bifocus.calib.step_result import Bench
+from bifocus.calib.verify import Verification, verify
 from bifocus.clock import VirtualClock
 from bifocus.config import EngineName, Instrument, load_instrument
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
@@ -153,6 +155,16 @@ def _truth_of(
         return None
     truth = calibration_truth(devices.truth, devices.config, profile, region_um)
     return {key: value for key, value in truth.items() if key in profile.values}
+
+
+def verify_instrument(
+    instrument: InstrumentFile, profile: InstrumentProfile, region_um: Region, out: Path
+) -> Verification:
+    """Verify an instrument against its profile; see `bifocus.calib.verify.verify`."""
+    _check_writable(out)
+    with _open(instrument) as devices:
+        bench = bench_of(devices, region_um)
+        return verify(bench, profile, out, datetime.now(timezone.utc))
 
 
 def bench_of(devices: OpenInstrument, region_um: Region) -> Bench:

@@ -5,7 +5,7 @@ changes anything: the procedure ends, and an older profile stays.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from bifocus.config import Optics
 from bifocus.errors import CalibrationError
 from bifocus.optics import Objective, depth_of_field_um
 from bifocus.records import FloatImage, Frame, StagePosition
+from bifocus.sharpness import to_gray
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,16 @@ _MOST_ROTATION_MRAD = 100.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:
-    """By how much pictures differ, in levels: of one place, and after moves."""
+    """By how much pictures differ, in levels: of one place, and after moves.
+
+    `light_level` is that of the place itself.
+    """
 
     noise: float
     x: float
     y: float
     z: float
+    light_level: float
 
     def stands_still(self, axis: str) -> bool:
         """Return whether a commanded move of an axis left the picture as it was."""
@@ -68,16 +73,23 @@ def check_region(bench: Bench) -> None:
     )
 
 
-def check_light(bench: Bench) -> None:
-    """Look at the middle of the region: refuse a dark frame and a saturated one.
+def check_light(bench: Bench, place: tuple[float, float, float] | None = None) -> float:
+    """Look at a place, x, y, z: refuse a dark frame and a saturated one.
+
+    Without a place, the middle of the region is looked at.
+
+    Returns
+    -------
+    float
+        The place's `light_level`.
 
     Raises
     ------
     CalibrationError
         With the level, or the share of saturated pixels.
     """
-    x_um, y_um = _middle(bench.region_um)
-    frame = _grab(bench, x_um, y_um, _start_z_um(bench))
+    x_um, y_um, z_um = place or (*_middle(bench.region_um), _start_z_um(bench))
+    frame = _grab(bench, x_um, y_um, z_um)
     where = f"camera at x {x_um:.1f}, y {y_um:.1f} um"
     brightest = float(np.percentile(frame.pixels, 99))
     if brightest < _DARK_LEVEL:
@@ -97,10 +109,21 @@ def check_light(bench: Bench) -> None:
             f"lamp, or shorten camera.exposure_s ({bench.config.camera.exposure_s:g} s)"
         )
         raise CalibrationError(msg)
+    return light_level(frame)
 
 
-def check_motion(bench: Bench, step: StepResult) -> None:
+def light_level(frame: Frame) -> float:
+    """Return the level that the brightest twentieth of a picture's green reaches."""
+    return float(np.quantile(to_gray(frame.pixels), 0.95))
+
+
+def check_motion(bench: Bench, step: StepResult) -> dict[str, float]:
     """Refuse a stage that does not move, at the place where the focus was found.
+
+    Returns
+    -------
+    dict
+        What was seen there: facts that belong to the step.
 
     Raises
     ------
@@ -112,6 +135,7 @@ def check_motion(bench: Bench, step: StepResult) -> None:
     still = [axis for axis in ("x", "y", "z") if motion.stands_still(axis)]
     if still:
         raise CalibrationError(_standing(still, motion))
+    return {"light_level": motion.light_level}
 
 
 def explain_no_focus(bench: Bench) -> None:
@@ -201,18 +225,23 @@ def check_objective(bench: Bench, step: StepResult) -> None:
         raise CalibrationError(msg)
 
 
-CHECKS = {
-    "focus": (check_motion,),
-    "xy": (check_orientation, check_scale),
-    "optics": (check_objective,),
-}
-"""What is checked after which step, before its result counts."""
+def check_after(bench: Bench, step: StepResult) -> StepResult:
+    """Check a step's result before it counts; return it with what was seen on the way.
 
-
-def check_after(bench: Bench, step: StepResult) -> None:
-    """Run the checks of a step on its result; see `CHECKS`."""
-    for check in CHECKS.get(step.name, ()):
-        check(bench, step)
+    Raises
+    ------
+    CalibrationError
+        If the instrument is not what its file says.
+    """
+    if step.name == "focus":
+        seen = check_motion(bench, step)
+        return replace(step, facts={**step.facts, **seen})
+    if step.name == "xy":
+        check_orientation(bench, step)
+        check_scale(bench, step)
+    if step.name == "optics":
+        check_objective(bench, step)
+    return step
 
 
 def observe_motion(bench: Bench, place: tuple[float, float], z_um: float) -> Motion:
@@ -227,9 +256,9 @@ def observe_motion(bench: Bench, place: tuple[float, float], z_um: float) -> Mot
     camera = bench.camera.capabilities
     shift_um = _SHIFT_SHARE * optics.pixel_um * min(camera.width_px, camera.height_px)
     (x_um, y_um), (left_um, top_um, width_um, height_um) = place, bench.region_um
-    beside_x_um = _beside(x_um, shift_um, (left_um, left_um + width_um))
-    beside_y_um = _beside(y_um, shift_um, (top_um, top_um + height_um))
-    beside_z_um = _beside(z_um, _defocus_um(optics), bench.stage.limits.z_um)
+    beside_x_um = beside(x_um, shift_um, (left_um, left_um + width_um))
+    beside_y_um = beside(y_um, shift_um, (top_um, top_um + height_um))
+    beside_z_um = beside(z_um, _defocus_um(optics), bench.stage.limits.z_um)
     frames = [
         _grab(bench, *target)
         for target in (
@@ -247,6 +276,7 @@ def observe_motion(bench: Bench, place: tuple[float, float], z_um: float) -> Mot
         x=_difference(first, along_x),
         y=_difference(first, along_y),
         z=_difference(first, along_z),
+        light_level=light_level(frames[0]),
     )
     if motion.noise == motion.x == motion.y == motion.z == 0:
         msg = (
@@ -287,7 +317,7 @@ def _difference(one: FloatImage, other: FloatImage) -> float:
     return float(np.sqrt(np.mean((one - other) ** 2)))
 
 
-def _beside(at_um: float, by_um: float, ends_um: tuple[float, float]) -> float:
+def beside(at_um: float, by_um: float, ends_um: tuple[float, float]) -> float:
     """Return a place beside another, towards the middle and no further than that."""
     middle_um = (ends_um[0] + ends_um[1]) / 2
     room_um = max(abs(at_um - middle_um), (ends_um[1] - ends_um[0]) / 2)

@@ -230,7 +230,7 @@ def _run_step(
     else:
         result, reason = _measure(bench, entry, before)
     if result is not None:
-        check_after(bench, result)
+        result = check_after(bench, result)
     if reason is not None and entry.is_essential:
         raise CalibrationError(f"step {entry.name}: {reason}")
     return FinishedStep(
