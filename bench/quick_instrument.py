@@ -149,6 +149,7 @@ def make_instrument(
     stage: dict[str, Any] | None = None,
     camera: dict[str, Any] | None = None,
     calibration: dict[str, Any] | None = None,
+    scan: dict[str, Any] | None = None,
 ) -> QuickInstrument:
     """Open a quick instrument; sections as in an instrument file."""
     side_px = specimen.side_px
@@ -179,6 +180,7 @@ def make_instrument(
             },
             "virtual_slide": {"tissue": "procedural"},
             "calibration": calibration or {},
+            "scan": scan or {},
         }
     )
     clock = VirtualClock()

@@ -127,9 +127,9 @@ class Calibration(Model):
     stage, to `stage_tolerance`. A graticule goes before both. The error of a screw
     repeats with every motor turn, `motor_turn_um` of x and y.
 
-    `choose_half_spacing: auto` takes the dD that is predicted to be best for tiles whose
-    focus lies `focal_spread_um` (standard deviation) beside F. Nothing in a picture has
-    a known length along z: the drive's own um are trusted to `z_tolerance`.
+    `choose_half_spacing: auto` takes the dD that is predicted to be best for tiles
+    whose focus lies `focal_spread_um` (standard deviation) beside F. No picture shows a
+    known length along z: the drive's own um are trusted to `z_tolerance`.
 
     `blank_field_um` is a place of clear glass for the flat field, where the region has
     too little; `dark_frame` a picture taken without light, from the file's folder.

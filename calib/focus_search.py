@@ -110,11 +110,11 @@ def find_focus(
     fine, peaks = [], []
     for number in range(settings.repeats):
         shift_um = round(plane_phase(number) * step_um / motor_um) * motor_um
-        stack = _take_fine(
+        stack = take_fine(
             stage,
             camera,
             place,
-            (centre_um + shift_um, dof_um, step_um),
+            (centre_um + shift_um, _FINE_HALF_RANGE_DOF * dof_um, step_um),
             start_um=float(coarse.z_um[0]),
             keep_thumbnails=number == settings.repeats - 1,
         )
@@ -235,19 +235,20 @@ def _go_away(stage: Stage, place: Place, top_um: float) -> None:
         stage.move_to(StagePosition(x_um=x_um, y_um=y_um, z_um=away_um))
 
 
-def _take_fine(
+def take_fine(
     stage: Stage,
     camera: Camera,
     place: Place,
     planes: tuple[float, float, float],
     *,
     start_um: float,
-    keep_thumbnails: bool,
+    keep_thumbnails: bool = False,
 ) -> ZStack:
-    """Take an upward stack about a centre, coming up from `start_um` or lower."""
-    centre_um, dof_um, step_um = planes
-    half_um = _FINE_HALF_RANGE_DOF * dof_um
-    z_um = _planes_about(stage, centre_um, half_um, step_um)
+    """Take an upward stack, coming up from `start_um` or lower.
+
+    `planes` are their centre, half their range, and their distance.
+    """
+    z_um = _planes_about(stage, *planes)
     start_um = min(start_um, float(z_um[0]))
     x_um, y_um = place
     stage.move_to(StagePosition(x_um=x_um, y_um=y_um, z_um=start_um))

@@ -110,3 +110,14 @@ def uniform_u(full_width: float) -> float:
     0.2887
     """
     return full_width / math.sqrt(12)
+
+
+def limits_u(half_width: float) -> float:
+    """Return u for something known to lie within +- a limit, so that 2 u covers 95 %.
+
+    Examples
+    --------
+    >>> limits_u(1.0)
+    0.475
+    """
+    return COVERAGE * half_width / 2
