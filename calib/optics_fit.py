@@ -12,22 +12,18 @@ order: one Newton step), so that relief, texture and Z scatter count and no curv
 alone is believed. On top comes what the model itself misses.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bifocus.calib.stack_likelihood import (
-    Fit,
-    StackEvidence,
-    StackOptics,
-    compute_costs,
-    fit_foci,
-    select_planes,
-)
+from bifocus.calib.stack_evidence import StackEvidence, select_planes
+from bifocus.calib.stack_likelihood import Fit, StackOptics, compute_costs, fit_foci
 from bifocus.calib.uncertainty import student_factor
 from bifocus.config import Optics
+from bifocus.errors import CalibrationError
 from bifocus.optics import Objective
 from bifocus.transfer import Light
 
@@ -42,20 +38,24 @@ _SCALES = np.array([0.02, 0.02, 0.02, 0.05, 0.1])
 _BOUNDS = ((0.55, 1.6), (-0.6, 0.6), (0.7, 1.4), (0.3, 1.0), (-2.0, 2.0))
 # Where partially coherent light is looked for first.
 _CONDENSER, _PHASE = 0.7, 0.3
+# A condenser nearer to 1 is that of incoherent light, and phase cannot be told.
+_MOST_CONDENSER = 0.98
 # Partial coherence must make the stack so much likelier, in nats for each block: with
 # incoherent light it never gained 1, a condenser of 0.95 gains 40 (virtual scanners).
 _WORTH_NATS = 10.0
 # What windowed blocks and the model itself add (k = 1): 24 virtual instruments of NA
 # 0.4 to 0.95 gave NA within 1 %, the scale of Z within 1.7 %.
-_MODEL_U = np.array([0.006, 0.003, 0.010, 0.006, 0.02])
+_MODEL_U = np.array([0.006, 0.008, 0.010, 0.006, 0.02])
 _PLANE_GROUPS = 5
+_LEAST_BLOCKS = 3
+_BLANK_NATS = 50.0
 # Unit of defocus n lambda / NA^2 in which foci are searched, and stepped.
 _FOCUS_STEP_UNITS = 0.05
 _SEARCH_STEP_UNITS = 0.15
 # Damped Newton: steps at most so long (in _SCALES), and ended by so small a gain.
 _LONGEST_STEP = 4.0
-_FIRST_DAMPING, _MOST_DAMPING = 0.1, 100.0
-_MOST_STEPS = 25
+_FIRST_DAMPING, _MOST_DAMPING = 0.05, 1e4
+_MOST_STEPS = 30
 _SETTLED_NATS = 0.3
 
 
@@ -97,6 +97,11 @@ class OpticsFit:
         """Green's focus in the stage frame: the mean of the blocks."""
         return _weighted_mean(self.fit.focus_um[:, 1], self.fit.focus_sd_um[:, 1])[0]
 
+    @property
+    def focus_spread_um(self) -> float:
+        """Standard deviation of green's focus over the blocks: relief."""
+        return float(self.fit.focus_um[:, 1].std())
+
 
 @dataclass(slots=True)
 class _Search:
@@ -107,6 +112,7 @@ class _Search:
     pupil: Pupil
     point: Float64
     focus_um: Float64
+    depth_nats: Float64
 
     @property
     def unit_um(self) -> float:
@@ -161,36 +167,48 @@ class _Search:
         tried = np.ascontiguousarray(np.broadcast_to(grid, shape))
         costs = compute_costs(self.evidence, self.optics_at(self.point), tried)
         self.focus_um = grid[costs.argmin(axis=-1)]
+        self.depth_nats = (np.median(costs, axis=-1) - costs.min(axis=-1)).sum(axis=1)
 
     def descend(self) -> None:
-        """Go to the least cost by damped Newton steps."""
+        """Go to the least cost by damped Newton steps within the bounds."""
         scale = _SCALES[: self.point.size]
         low, high = np.array(self.bounds()).T
-        cost = float(self.fit_at(self.point).cost.sum())
         damping = _FIRST_DAMPING
         for _ in range(_MOST_STEPS):
+            fit = self.fit_at(self.point)
+            self.focus_um = fit.focus_um
+            cost = float(self.fit_at(self.point).cost.sum())
             gradient, hessian = _derivatives(self, self.evidence)
             slope = gradient.sum(axis=(1, 2)) * scale
             bend = hessian.sum(axis=(2, 3)) * np.outer(scale, scale)
-            # A saddle is left downhill: curvatures count by their size.
-            values, vectors = np.linalg.eigh(bend)
-            values = np.maximum(np.abs(values), 1e-3 * np.abs(values).max())
-            while True:
-                move = -vectors @ (vectors.T @ slope / (values * (1 + damping)))
-                move *= min(1.0, _LONGEST_STEP / float(np.abs(move).max()))
-                tried = np.clip(self.point + move * scale, low, high)
-                fit = self.fit_at(tried)
-                gain = cost - float(fit.cost.sum())
-                if gain >= 0 or damping > _MOST_DAMPING:
-                    break
-                damping = 4 * damping + 0.5
+            held = (self.point <= low) & (slope > 0)
+            held |= (self.point >= high) & (slope < 0)
+            gain = -1.0
+            while gain < 0 and damping < _MOST_DAMPING:
+                move = _newton_step(slope, bend, ~held, damping) * scale
+                tried = np.clip(self.point + move, low, high)
+                gain = cost - float(self.fit_at(tried).cost.sum())
+                damping = damping / 4 if gain >= 0 else 4 * damping + 0.5
             if gain < 0:
                 break
-            self.point, cost = tried, cost - gain
-            damping /= 4
-            self.focus_um = fit.focus_um
+            self.point = tried
             if gain < _SETTLED_NATS:
                 break
+
+
+def _newton_step(
+    slope: Float64, bend: Float64, free: npt.NDArray[np.bool_], damping: float
+) -> Float64:
+    """Return a step downhill of the free parameters; a saddle is left downhill too."""
+    step = np.zeros(slope.size)
+    if not free.any():
+        return step
+    values, vectors = np.linalg.eigh(bend[np.ix_(free, free)])
+    values = np.abs(values)
+    values = np.maximum(values, 1e-4 * values.max()) + damping * np.median(values)
+    step[free] = -vectors @ (vectors.T @ slope[free] / values)
+    longest = float(np.abs(step).max())
+    return step * min(1.0, _LONGEST_STEP / max(longest, 1e-12))
 
 
 def fit_optics(evidence: StackEvidence, nominal: Optics) -> OpticsFit:
@@ -203,7 +221,13 @@ def fit_optics(evidence: StackEvidence, nominal: Optics) -> OpticsFit:
         or more.
     nominal
         What the instrument file says: where the search starts, wavelengths, pixel size.
+
+    Raises
+    ------
+    CalibrationError
+        If fewer than three blocks show texture.
     """
+    evidence = _with_texture(evidence, nominal)
     pupils: tuple[Pupil, Pupil] = ("paraxial", "exact")
     plain = min(
         (_search(evidence, nominal, pupil, ()) for pupil in pupils), key=_cost_of
@@ -212,7 +236,8 @@ def fit_optics(evidence: StackEvidence, nominal: Optics) -> OpticsFit:
     light = (_CONDENSER, _PHASE)
     lit = _search(evidence, nominal, plain.pupil, light)
     gain = _cost_of(plain) - _cost_of(lit)
-    if gain <= _WORTH_NATS * evidence.cross.shape[0]:
+    worth = _WORTH_NATS * evidence.cross.shape[0]
+    if gain <= worth or lit.point[3] > _MOST_CONDENSER:
         return _describe(plain, gain)
     other = pupils[1 - pupils.index(plain.pupil)]
     rival = _search(evidence, nominal, other, light)
@@ -220,7 +245,32 @@ def fit_optics(evidence: StackEvidence, nominal: Optics) -> OpticsFit:
     return _describe(best, _cost_of(plain) - _cost_of(best))
 
 
+def _with_texture(evidence: StackEvidence, nominal: Optics) -> StackEvidence:
+    """Return the blocks whose texture shows a focus at all."""
+    depth_nats = _start(evidence, nominal, "paraxial", ()).depth_nats
+    kept = np.flatnonzero(depth_nats > _BLANK_NATS)
+    if kept.size < _LEAST_BLOCKS:
+        msg = (
+            f"only {kept.size} of {depth_nats.size} parts of the field show enough "
+            f"texture for the optics, {_LEAST_BLOCKS} are needed; choose a region with "
+            "denser tissue (--region), or raise the light"
+        )
+        raise CalibrationError(msg)
+    return dataclasses.replace(evidence, cross=evidence.cross[kept])
+
+
 def _search(
+    evidence: StackEvidence,
+    nominal: Optics,
+    pupil: Pupil,
+    light: tuple[float, ...],
+) -> _Search:
+    search = _start(evidence, nominal, pupil, light)
+    search.descend()
+    return search
+
+
+def _start(
     evidence: StackEvidence,
     nominal: Optics,
     pupil: Pupil,
@@ -232,9 +282,9 @@ def _search(
         pupil=pupil,
         point=np.array([1.0, 0.0, 1.0, *light]),
         focus_um=np.empty(0),
+        depth_nats=np.empty(0),
     )
     search.look_for_foci()
-    search.descend()
     return search
 
 
