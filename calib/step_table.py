@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bifocus.calib.axis_step import measure_axes
-from bifocus.calib.first_steps import measure_spacing
 from bifocus.calib.focus_step import measure_focus
 from bifocus.calib.illumination_step import measure_illumination
 from bifocus.calib.settling_step import measure_settling
+from bifocus.calib.spacing_step import measure_spacing
 from bifocus.calib.step_result import Step
+from bifocus.calib.tilt_step import measure_tilt
 from bifocus.calib.xy_step import measure_xy
 from bifocus.calib.z_mechanics import measure_z_mechanics
 from bifocus.errors import ConfigError
@@ -85,6 +86,15 @@ STEPS: tuple[StepEntry, ...] = (
         needs=("focus",),
     ),
     StepEntry(
+        name="tilt",
+        run=measure_tilt,
+        what="focus surface of the loaded slide",
+        z_frames=162,
+        xy_frames=10,
+        needs=("focus",),
+        uses=("z", "xy"),
+    ),
+    StepEntry(
         name="illumination",
         run=measure_illumination,
         what="the lamp's falloff and colour, dark level, noise",
@@ -96,7 +106,7 @@ STEPS: tuple[StepEntry, ...] = (
         name="spacing",
         run=measure_spacing,
         what="half-spacing dD of the two shots",
-        z_frames=0,
+        z_frames=60,
         xy_frames=0,
         needs=("focus",),
         uses=("z", "optics"),

@@ -7,6 +7,7 @@ of the camera. What cannot be measured is told with its reason, never left out.
 
 import itertools
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -197,8 +198,7 @@ def _take(scene: _Scene, phase: float, *, is_down: bool) -> ZStack:
     else:
         stage.move_to(scene.at(scene.engaged_from_um))
         move = stage.move_to
-    stack = take_stack(stage, bench.camera, scene.x_um, scene.y_um, planes, move=move)
-    return stack
+    return take_stack(stage, bench.camera, scene.x_um, scene.y_um, planes, move=move)
 
 
 def _peak_um(stack: ZStack) -> float:
@@ -231,7 +231,7 @@ def _known_sd_um(scene: _Scene, profile: InstrumentProfile) -> float:
     """Return how one stack's peak scatters, as the calibration saw it."""
     budget = profile.facts.get("focus", {}).get("budget_um", {})
     of_mean_um = float(budget.get("scatter of the repeats", 0.0))
-    of_one_um = of_mean_um * scene.bench.config.calibration.repeats**0.5
+    of_one_um = of_mean_um * math.sqrt(scene.bench.config.calibration.repeats)
     return max(of_one_um, float(profile.facts.get("z", {}).get("scatter_um", 0.0)))
 
 
@@ -241,8 +241,7 @@ def _scatter_um(*groups: Float64) -> float:
     degrees = centred.size - sum(group.size > 0 for group in groups)
     if degrees <= 0:
         return 0.0
-    squares: Float64 = centred**2
-    return float(np.sqrt(squares.sum() / degrees))
+    return float(np.linalg.norm(centred)) / math.sqrt(degrees)
 
 
 def _measure_field(
