@@ -21,7 +21,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## calibrate, scan, fuse, stitch and report a simulated slide into demo-out/
-	$(BIN)/bifocus demo -o demo-out $(ARGS)
+	$(BIN)/bifocus demo -o demo-out --live 0 $(ARGS)
 
 test: $(VENV)/.dev ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest $(ARGS)

@@ -18,7 +18,7 @@ from bifocus.cli_calibration import calibration
 from bifocus.cli_devices import devices
 from bifocus.cli_export import exports
 from bifocus.cli_firmware import firmware
-from bifocus.cli_live import live
+from bifocus.cli_live import LiveOption, live_page, onlookers_of
 from bifocus.cli_networks import networks
 from bifocus.cli_output import (
     err_console,
@@ -27,6 +27,7 @@ from bifocus.cli_output import (
     print_error,
     print_facts,
     print_json,
+    print_line,
     print_rows,
     print_scan,
     set_up_logging,
@@ -78,7 +79,7 @@ app.add_typer(exports)
 app.add_typer(firmware)
 app.add_typer(devices)
 app.add_typer(calibration)
-app.add_typer(live)
+app.add_typer(live_page)
 
 InstrumentArgument = Annotated[
     Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
@@ -158,6 +159,7 @@ def demo(
     tiles: Annotated[
         int | None, typer.Option(min=1, help="About how many tiles; default: all.")
     ] = None,
+    live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Do the whole job on the virtual instrument with real tissue."""
@@ -165,8 +167,9 @@ def demo(
         result = run_demo(
             out,
             n_tiles=tiles,
-            say=lambda line: err_console.print(line, highlight=False),
+            say=print_line,
             progress=progress,
+            onlookers=onlookers_of(live),
         )
     if as_json:
         print_json(result.report)

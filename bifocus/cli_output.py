@@ -76,6 +76,11 @@ def print_error(text: str) -> None:
     )
 
 
+def print_line(line: str) -> None:
+    """Print a line for the person at the terminal; never folded, as addresses are."""
+    err_console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document on standard output; numbers that are none become null."""
     text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)

@@ -7,7 +7,8 @@ report, and the paper's comparison of workflows on the same instrument.
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bifocus.edge.journal import TileLine
+from bifocus.edge.live_page import Onlookers
 from bifocus.edge.plan import Region
 from bifocus.edge.report_records import StrategyRow
 from bifocus.edge.scan import Progress, ScanResult
@@ -57,7 +59,12 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, *, n_tiles: int | None, say: Say, progress: Progress | None = None
+    out: Path,
+    *,
+    n_tiles: int | None,
+    say: Say,
+    progress: Progress | None = None,
+    onlookers: Onlookers | None = None,
 ) -> DemoResult:
     """Run the demo into the folder `out`, replacing an earlier demo there.
 
@@ -67,12 +74,26 @@ def run_demo(
         About how many tiles to scan; None for the whole tissue.
     say
         Called with one line for each step.
+    onlookers
+        Who may watch the slide as it grows, until the demo ends.
 
     Raises
     ------
     BifocusError
         As calibration and scan do.
     """
+    with ExitStack() as until:
+        watching = replace(onlookers or Onlookers(), until=until)
+        return _run(out, n_tiles, say, progress, watching)
+
+
+def _run(
+    out: Path,
+    n_tiles: int | None,
+    say: Say,
+    progress: Progress | None,
+    onlookers: Onlookers,
+) -> DemoResult:
     _prepare(out)
     path = out / "instrument.yaml"
     copy_whole(TEMPLATE, path)
@@ -88,6 +109,7 @@ def run_demo(
         out / "scan",
         region_um=region_um,
         profile=profile,
+        onlookers=onlookers,
         progress=progress,
     )
     comparison = _compare(instrument, profile, region_um, out, say)

@@ -3,6 +3,7 @@
 Here calibration and the loop meet; neither knows of the other.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -19,8 +20,10 @@ from bifocus.calib.verify import Verification, verify
 from bifocus.clock import VirtualClock
 from bifocus.config import EngineName, Instrument, load_instrument
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
+from bifocus.edge.live_page import Onlookers, let_look_on
 from bifocus.edge.plan import Region, ScanPlan, check_travel, plan_scan
 from bifocus.edge.scan import Progress, Scan, ScanResult
+from bifocus.edge.scan_events import ScanControl, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.errors import ConfigError, SlideFileError
 from bifocus.hal.calibration_truth import calibration_truth
@@ -188,12 +191,14 @@ def scan_instrument(
     engine: EngineName | None = None,
     profile: Path | InstrumentProfile | None = None,
     record: Path | None = None,
+    onlookers: Onlookers | None = None,
     progress: Progress | None = None,
 ) -> ScanResult:
     """Scan a region into the folder `out`; calibrate first where no profile is given.
 
     Without `engine`, the file's `scan.engine` counts. `record` is the folder of a
-    recording of the wire and the frames, for `bifocus.hal.replay`.
+    recording of the wire and the frames, for `bifocus.hal.replay`; `onlookers` are
+    who may watch: the live page, and a fleet's monitoring.
 
     Raises
     ------
@@ -215,18 +220,33 @@ def scan_instrument(
             # Before the first tile: a scan that is cut short needs them as much.
             write_profile(folder.profile, used)
             copy_whole(instrument.path, folder.instrument)
-            return Scan(
-                stage=devices.stage,
-                camera=devices.camera,
-                clock=devices.clock,
+            plan = instrument.plan(region_um, used.focus_um.value)
+            events, control = ScanEvents(), ScanControl()
+            with let_look_on(
+                onlookers or Onlookers(),
+                folder,
+                plan,
                 config=instrument.config,
                 profile=used,
-                plan=instrument.plan(region_um, used.focus_um.value),
-                folder=folder,
-                fuser=fuser,
                 strategy=strategy,
-                truth=devices.truth,
-            ).run(progress)
+                events=events,
+                control=control,
+            ):
+                return Scan(
+                    stage=devices.stage,
+                    camera=devices.camera,
+                    clock=devices.clock,
+                    config=instrument.config,
+                    profile=used,
+                    plan=plan,
+                    folder=folder,
+                    fuser=fuser,
+                    strategy=strategy,
+                    truth=devices.truth,
+                    events=events,
+                    control=control,
+                    properties={"region_um": json.dumps(region_um)},
+                ).run(progress)
 
 
 def copy_whole(source: Path, target: Path) -> None:

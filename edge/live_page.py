@@ -77,12 +77,14 @@ class Onlookers:
     """Who may look on while a scan runs in this process.
 
     `live` is where its page is served, `metrics` (host, port) where its counters are,
-    None for neither; `say` is told the addresses, one line each.
+    None for neither; `say` is told the addresses, one line each. They are sent away at
+    the end of the scan, or with `until`, which may end later.
     """
 
     live: LiveAddress | None = None
     metrics: tuple[str, int] | None = None
     say: Callable[[str], None] = lambda line: None
+    until: ExitStack | None = None
 
 
 @contextmanager
@@ -106,7 +108,8 @@ def let_look_on(
     ConfigError
         If a port is taken, or metrics are wished for without prometheus_client.
     """
-    with ExitStack() as stack:
+    with ExitStack() as own:
+        stack = onlookers.until or own
         metrics = None
         if onlookers.metrics or (onlookers.live and has_prometheus()):
             metrics = stack.enter_context(

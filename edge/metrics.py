@@ -5,11 +5,13 @@ does, so measuring never slows a scan. Names and units follow Prometheus's rules
 seconds, bytes, `_total` for what only grows.
 """
 
+import importlib.util
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bifocus.edge.scan_events import (
     Captured,
@@ -23,15 +25,8 @@ from bifocus.edge.scan_events import (
 )
 from bifocus.errors import ConfigError
 
-try:
-    import prometheus_client
-    from prometheus_client.core import (
-        CounterMetricFamily,
-        GaugeMetricFamily,
-        Metric,
-    )
-except ImportError:  # only who asks for metrics needs it; `LoopMetrics` says so
-    prometheus_client = None  # type: ignore[assignment]
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 # A tile takes from tens of milliseconds (a fast stage) to tens of seconds.
 _BUCKETS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -40,8 +35,8 @@ _STEP_S = 0.5
 
 
 def has_prometheus() -> bool:
-    """Tell whether prometheus_client is installed."""
-    return prometheus_client is not None
+    """Tell whether prometheus_client is installed, without loading it."""
+    return importlib.util.find_spec("prometheus_client") is not None
 
 
 class LoopMetrics:
@@ -62,12 +57,14 @@ class LoopMetrics:
         ConfigError
             If prometheus_client is not installed.
         """
-        if prometheus_client is None:
+        try:
+            from prometheus_client import CollectorRegistry
+        except ImportError as error:
             msg = "metrics need prometheus_client: pip install 'bifocus[metrics]'"
-            raise ConfigError(msg)
+            raise ConfigError(msg) from error
         self._folder = folder
         self._snapshot: Snapshot | None = None
-        self.registry = prometheus_client.CollectorRegistry()
+        self.registry = CollectorRegistry()
         target = {"simulated": str(simulated).lower()}
         self.registry.set_target_info(target)
         self._make_counters()
@@ -98,10 +95,14 @@ class LoopMetrics:
 
     def to_text(self) -> bytes:
         """Return the answer to a scrape, in the text format."""
-        return prometheus_client.generate_latest(self.registry)
+        from prometheus_client import generate_latest
+
+        return generate_latest(self.registry)
 
     def collect(self) -> Iterator["Metric"]:
         """Yield what is known only as a sum: waits, queues, stages and the disk."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         waits = CounterMetricFamily(
             "bifocus_wait_seconds", "What capture waited for.", labels=["kind"]
         )
@@ -130,49 +131,49 @@ class LoopMetrics:
         yield from (waits, queues, stages, disk)
 
     def _make_counters(self) -> None:
+        from prometheus_client import Counter, Enum, Gauge, Histogram
+
         registry = self.registry
-        counter, gauge = prometheus_client.Counter, prometheus_client.Gauge
-        histogram = prometheus_client.Histogram
-        self._captured = counter(
+        self._captured = Counter(
             "bifocus_tiles_captured",
             "Tiles on the disk, by what they show.",
             ["status"],
             registry=registry,
         )
-        self._planned = gauge(
+        self._planned = Gauge(
             "bifocus_tiles_planned", "Tiles of the whole scan.", registry=registry
         )
-        self._fused = counter(
+        self._fused = Counter(
             "bifocus_tiles_fused", "In-focus tiles made.", registry=registry
         )
-        self._quality = gauge(
+        self._quality = Gauge(
             "bifocus_last_quality_ratio", "Quality of the last tile.", registry=registry
         )
-        self._shots = counter("bifocus_shots", "Exposures.", registry=registry)
-        self._reshots = counter(
+        self._shots = Counter("bifocus_shots", "Exposures.", registry=registry)
+        self._reshots = Counter(
             "bifocus_reshots",
             "Exposures beyond a tile's first pair.",
             registry=registry,
         )
-        self._published = counter(
+        self._published = Counter(
             "bifocus_slide_tiles_published",
             "Tiles that can be read in the slide's file.",
             ["level"],
             registry=registry,
         )
-        self._faults = counter(
+        self._faults = Counter(
             "bifocus_faults", "What went wrong and did not end it.", registry=registry
         )
-        self._state = prometheus_client.Enum(
+        self._state = Enum(
             "bifocus_scan_state", "State.", states=list(_STATES), registry=registry
         )
-        self._capture_s = histogram(
+        self._capture_s = Histogram(
             "bifocus_capture_seconds",
             "Capture of one tile, on the scan's clock.",
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        self._fuse_s = histogram(
+        self._fuse_s = Histogram(
             "bifocus_fuse_seconds",
             "Fusion of one tile.",
             buckets=_BUCKETS_S,
@@ -223,10 +224,10 @@ def serve_metrics(metrics: LoopMetrics, host: str, port: int) -> Iterator[int]:
     ConfigError
         If the port is taken.
     """
+    from prometheus_client import start_http_server
+
     try:
-        server, thread = prometheus_client.start_http_server(
-            port, addr=host, registry=metrics.registry
-        )
+        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
     except OSError as error:
         msg = (
             f"metrics: cannot listen on port {port} of {host}: {error.strerror}; "

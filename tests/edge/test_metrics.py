@@ -2,13 +2,13 @@
 
 import http.client
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.growing_scan import GrowingScan
-from bifocus.edge import metrics as metrics_module
 from bifocus.edge.metrics import LoopMetrics, measure_scan, serve_metrics
 from bifocus.edge.scan_events import Captured, Fault, ScanEvents, Snapshot
 from bifocus.errors import ConfigError
@@ -125,6 +125,6 @@ def test_a_port_of_their_own(finished: tuple[GrowingScan, LoopMetrics]) -> None:
 def test_without_the_library_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_module, "prometheus_client", None)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigError, match=r"bifocus\[metrics\]"):
         LoopMetrics(tmp_path, simulated=False)
