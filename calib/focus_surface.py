@@ -161,6 +161,9 @@ def fit_surface(
     is_quadratic = curved is not None and curved < _LEAST_GAIN * flat
     design = _columns(places_um, origin_um, 6 if is_quadratic else 3)
     fit = fit_linear(design[kept], heights_um[kept])
+    hold_out_um = curved if is_quadratic and curved is not None else flat
+    # What is no plane or quadratic shows in places left out more than in residuals.
+    unseen = max(1.0, hold_out_um / max(fit.residual_sd, 1e-9))
     residual = heights_um - design @ fit.coefficients
     return SurfaceFit(
         surface=FocusSurface(
@@ -171,10 +174,10 @@ def fit_surface(
         ),
         is_quadratic=is_quadratic,
         slopes=(float(fit.coefficients[1]) / 1e3, float(fit.coefficients[2]) / 1e3),
-        u_slopes=(float(fit.u[1]) / 1e3, float(fit.u[2]) / 1e3),
+        u_slopes=(unseen * float(fit.u[1]) / 1e3, unseen * float(fit.u[2]) / 1e3),
         residual_um=np.where(kept, residual, np.nan),
         residual_rms_um=_rms(residual[kept]),
-        hold_out_um=curved if is_quadratic and curved is not None else flat,
+        hold_out_um=hold_out_um,
         other_hold_out_um=flat if is_quadratic else curved,
     )
 

@@ -11,7 +11,8 @@ from bifocus.hal.virtual_truth import VirtualTruth
 from bifocus.records import InstrumentProfile, StagePosition
 from bifocus.stage_config import Mechanics, SerialStageConfig, VirtualStageConfig
 
-_GRID = 9  # places along each side of the region for the plane of the slide
+_GRID = 5  # places along each side of the region for the plane of the slide
+_EDGE = 0.1  # share of the region
 
 
 def calibration_truth(
@@ -40,7 +41,7 @@ def calibration_truth(
         of half the way between the planes of a pair), `backlash_x_um`, `_y_um`, `_z_um`
         (commanded um), `pixel_um`, `scale_x`, `scale_y` (true um per commanded um),
         `rotation_mrad`, `tilt_mrad`, `tilt_x_mrad`, `tilt_y_mrad` (of the plane through
-        the slide's true surface over the region) and `na`.
+        the true best focus of fields over the region) and `na`.
     """
     mechanics = find_mechanics(config)
     optics, hidden = config.optics, config.virtual_optics
@@ -93,9 +94,13 @@ def _half_spacing_um(truth: VirtualTruth, profile: InstrumentProfile) -> float:
 def _tilt_mrad(
     truth: VirtualTruth, region_um: tuple[float, float, float, float]
 ) -> tuple[float, float]:
-    """Return the slopes of the plane through the slide's surface, true um a true mm."""
+    """Return the slopes of the plane through the best focus, true um a true mm.
+
+    Of fields, as a camera sees them: relief curves within one. Their middles keep off
+    the region's edges, where fields would reach beyond it.
+    """
     x_um, y_um, width_um, height_um = region_um
-    shares = np.linspace(0, 1, _GRID)
+    shares = np.linspace(_EDGE, 1 - _EDGE, _GRID)
     places = [
         truth.glass_for(
             StagePosition(x_um=x_um + i * width_um, y_um=y_um + j * height_um, z_um=0)
@@ -103,7 +108,7 @@ def _tilt_mrad(
         for i in shares.tolist()
         for j in shares.tolist()
     ]
-    heights_um = [truth.height_um(place.x_um, place.y_um) for place in places]
+    heights_um = [truth.mean_focus_um(place.x_um, place.y_um) for place in places]
     columns = np.array([[1.0, place.x_um, place.y_um] for place in places])
     plane = np.linalg.lstsq(columns, np.array(heights_um), rcond=None)[0]
     return 1000 * float(plane[1]), 1000 * float(plane[2])
