@@ -30,10 +30,14 @@ def make_figure(
     return figure, axes
 
 
-def put_legend_above(ax: Axes) -> None:
+def put_legend_above(ax: Axes, *, n_columns: int = 3) -> None:
     """Put the legend where it hides nothing."""
     ax.legend(
-        frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncol=3
+        frameon=False,
+        fontsize=8,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncol=n_columns,
     )
 
 

@@ -7,7 +7,7 @@ about the scan's needs; every step with its plots, pictures, facts and warnings.
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from bifocus.calib import report_facts
 from bifocus.calib.report_facts import FactTable, as_lines, lay_out_facts, lay_out_table
 from bifocus.calib.report_labels import (
+    in_symbols,
     name_step,
     name_unit,
     name_value,
@@ -33,7 +34,7 @@ from bifocus.calib.requirements import (
     Requirement,
     judge_all,
 )
-from bifocus.calib.step_result import StepResult
+from bifocus.calib.step_result import Plot, StepResult
 from bifocus.config import Instrument
 from bifocus.records import InstrumentProfile, Measured, UInt8Image
 from bifocus.report_page import data_uri, make_environment
@@ -95,7 +96,9 @@ def render_calibration_report(
     facts = {**profile.facts, **{step.name: step.facts for step in steps}}
     findings = judge_all(values, facts, config)
     environment = make_environment("bifocus.calib")
-    environment.filters.update(limit=_limit_text)
+    environment.filters.update(
+        limit=_limit_text, symbols=in_symbols, moment=_moment_text
+    )
     return environment.get_template("calibration.html.j2").render(
         instrument=config.name,
         profile=profile,
@@ -144,11 +147,22 @@ def _limit_text(requirement: Requirement) -> str:
     return f"{symbol}{text} {unit_of_key(requirement.key)}".strip()
 
 
+def _moment_text(moment: str) -> str:
+    """Return a moment of ISO 8601 as people write it."""
+    day, _, rest = moment.partition("T")
+    clock = rest.partition("+")[0].partition(".")[0]
+    return f"{day} {clock} UTC" if clock else moment
+
+
 def _lay_out_step(step: StepResult, profile: InstrumentProfile) -> dict[str, Any]:
     facts = dict(step.facts)
     formulas = as_lines(facts.pop(report_facts.FORMULAS, None))
     caveat = as_lines(facts.pop(report_facts.CAVEAT, None))
-    budget = facts.pop(report_facts.BUDGET, None)
+    budgets = [
+        table
+        for key in report_facts.BUDGETS
+        for table in _budget_tables(facts.pop(key, None), unit_of_key(key))
+    ]
     return {
         "name": step.name,
         "title": name_step(step.name),
@@ -160,7 +174,7 @@ def _lay_out_step(step: StepResult, profile: InstrumentProfile) -> dict[str, Any
                 describe_plot(plot),
                 data_uri("image/svg+xml", draw_plot(plot).encode()),
             )
-            for plot in step.plots
+            for plot in map(_in_symbols, step.plots)
         ],
         "pictures": [
             (caption, data_uri("image/png", _to_png(pixels)))
@@ -168,30 +182,45 @@ def _lay_out_step(step: StepResult, profile: InstrumentProfile) -> dict[str, Any
         ],
         "formulas": formulas,
         "caveat": caveat,
-        "budgets": _budget_tables(budget),
+        "budgets": budgets,
         "facts": lay_out_facts(facts),
         "raw_sha256": step.raw_sha256,
     }
 
 
-def _budget_tables(budget: object) -> list[FactTable]:
-    """Return one table for each budget.
+def _budget_tables(budget: object, unit: str) -> list[FactTable]:
+    """Return the tables of a budget.
 
-    A budget is a list of records, a mapping from part to its size, or a mapping from
-    quantity to a list of records.
+    It is a list of parts, or maps either parts to their u, or quantities to such.
     """
-    if isinstance(budget, Mapping) and all(
-        isinstance(part, int | float) for part in budget.values()
-    ):
-        parts = [{"part": name_value(str(key)), "u": u} for key, u in budget.items()]
-        return [lay_out_table("", parts)]
-    if isinstance(budget, Mapping):
-        return [
-            lay_out_table(name_value(str(key)), parts) for key, parts in budget.items()
-        ]
     if isinstance(budget, list | tuple):
         return [lay_out_table("", budget)]
-    return []
+    if not isinstance(budget, Mapping):
+        return []
+    plain = {key: u for key, u in budget.items() if isinstance(u, int | float)}
+    tables = []
+    if plain:
+        column = f"u, {unit}" if unit else "u"
+        records = [
+            {"part": key.replace("_", " "), column: u} for key, u in plain.items()
+        ]
+        tables.append(lay_out_table("", records))
+    for key, parts in budget.items():
+        for table in _budget_tables(parts, unit_of_key(str(key))):
+            tables.append(replace(table, title=name_value(str(key))))
+    return tables
+
+
+def _in_symbols(plot: Plot) -> Plot:
+    return replace(
+        plot,
+        title=in_symbols(plot.title),
+        x_label=in_symbols(plot.x_label),
+        y_label=in_symbols(plot.y_label),
+        series=tuple(
+            replace(series, name=in_symbols(series.name)) for series in plot.series
+        ),
+    )
 
 
 def _to_png(pixels: UInt8Image) -> bytes:

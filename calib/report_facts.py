@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bifocus.calib.report_labels import in_symbols, name_fact
 from bifocus.calib.report_numbers import format_significant
 
 # A longer list of numbers is told by its length and its ends.
@@ -13,7 +14,7 @@ _LONGEST_TABLE = 60
 # Facts that the page shows apart: what must be read beside the values.
 FORMULAS = "formulas"
 CAVEAT = "caveat"
-BUDGET = "uncertainty_budget"
+BUDGETS = ("uncertainty_budget", "budget", "budget_um")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def lay_out_facts(facts: Mapping[str, Any]) -> FactLayout:
     >>> layout = lay_out_facts({"matrix": [[1.0, 0.0], [0.0, 1.0]],
     ...                         "fit": {"rms_um": 0.01234}})
     >>> layout.rows
-    (('matrix', '[1, 0], [0, 1]'), ('fit.rms um', '0.01234'))
+    (('matrix', '[1, 0], [0, 1]'), ('fit.rms, µm', '0.01234'))
     """
     rows: list[tuple[str, str]] = []
     tables: list[FactTable] = []
@@ -59,7 +60,7 @@ def lay_out_table(title: str, records: Sequence[Mapping[str, Any]]) -> FactTable
     )
     return FactTable(
         title=title,
-        columns=tuple(_in_words(column) for column in columns),
+        columns=tuple(name_fact(column) for column in columns),
         rows=rows,
         left_out=max(0, len(records) - _LONGEST_TABLE),
     )
@@ -70,7 +71,7 @@ def as_lines(fact: object) -> tuple[str, ...]:
     if fact is None:
         return ()
     if isinstance(fact, Mapping):
-        return tuple(f"{_in_words(str(key))}: {_text(it)}" for key, it in fact.items())
+        return tuple(f"{name_fact(str(key))}: {_text(it)}" for key, it in fact.items())
     if isinstance(fact, list | tuple):
         return tuple(_text(item) for item in fact)
     return (_text(fact),)
@@ -84,7 +85,7 @@ def _collect(
 ) -> None:
     if isinstance(fact, Mapping) and not _is_column_table(fact):
         for key, inner in fact.items():
-            joined = f"{name}.{_in_words(str(key))}" if name else _in_words(str(key))
+            joined = f"{name}.{name_fact(str(key))}" if name else name_fact(str(key))
             _collect(joined, inner, rows, tables)
     elif isinstance(fact, Mapping):
         names, columns = list(fact), list(fact.values())
@@ -124,14 +125,12 @@ def _text(fact: object) -> str:
     if isinstance(fact, int | float):
         return format_significant(fact)
     if isinstance(fact, Mapping):
-        return ", ".join(f"{_in_words(str(k))} {_text(it)}" for k, it in fact.items())
+        return ", ".join(f"{name_fact(str(k))} {_text(it)}" for k, it in fact.items())
     if isinstance(fact, list | tuple):
+        if not fact:
+            return "none"
         if len(fact) > _LONGEST_LIST:
             return f"{len(fact)} items, {_text(fact[0])} … {_text(fact[-1])}"
         nested = any(isinstance(item, list | tuple) for item in fact)
         return ", ".join(f"[{_text(item)}]" if nested else _text(item) for item in fact)
-    return str(fact)
-
-
-def _in_words(key: str) -> str:
-    return key.replace("_", " ")
+    return in_symbols(str(fact))

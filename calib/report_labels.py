@@ -1,5 +1,7 @@
 """What steps, values and units are called on paper."""
 
+import re
+
 _STEPS = {
     "focus": "Focus of the first tile",
     "z": "Z mechanics",
@@ -20,6 +22,8 @@ _VALUES = {
     "repeatability_z_um": "Repeatability of z",
     "repeatability_x_um": "Repeatability of x",
     "repeatability_y_um": "Repeatability of y",
+    "repeatability_x_one_way_um": "Repeatability of x, arriving one way",
+    "repeatability_y_one_way_um": "Repeatability of y, arriving one way",
     "accuracy_x_um": "Accuracy of x",
     "accuracy_y_um": "Accuracy of y",
     "periodic_x_um": "Periodic error of x",
@@ -107,6 +111,32 @@ def unit_of_key(key: str) -> str:
     ('µm/h', 's', '')
     """
     return next((unit for end, unit in _SUFFIXES if key.endswith(end)), "")
+
+
+def name_fact(key: str) -> str:
+    """Return a fact's key in words, its unit set apart.
+
+    Examples
+    --------
+    >>> name_fact("residual_um"), name_fact("drift_z_um_per_hour"), name_fact("places")
+    ('residual, µm', 'drift z, µm/h', 'places')
+    """
+    for end, unit in _SUFFIXES:
+        if key.endswith(end) and key != end:
+            return f"{key[: -len(end)].replace('_', ' ')}, {unit}"
+    return key.replace("_", " ")
+
+
+def in_symbols(text: str) -> str:
+    """Return a text with the signs that its author had no keys for.
+
+    Examples
+    --------
+    >>> in_symbols("z (um): 0.45 um steps of pixel_um, +- 0.1 um/mm, um = optimum")
+    'z (µm): 0.45 µm steps of pixel_um, ± 0.1 µm/mm, µm = optimum'
+    """
+    text = re.sub(r"(?<![\w.])um(?!\w)", "µm", text)
+    return re.sub(r"(?<=\d)um(?!\w)", "µm", text).replace("+-", "±")
 
 
 def _in_words(key: str) -> str:

@@ -23,6 +23,8 @@ _MARKS = ("o", "s", "^", "D", "v")
 _DASHES = ("-", "--", "-.", ":")
 # Past this many points the marks are drawn as pixels, so that the page stays small.
 _VECTOR_POINTS = 1500
+# So many letters fit into a line above the plot.
+_LEGEND_LETTERS = 66
 
 
 def draw_plot(plot: Plot) -> str:
@@ -34,8 +36,9 @@ def draw_plot(plot: Plot) -> str:
     ax.set_xlabel(plot.x_label, fontsize=9)
     ax.set_ylabel(plot.y_label, fontsize=9)
     ax.margins(x=0.04)
+    longest = max((len(series.name) for series in plot.series), default=0)
     if plot.series:
-        put_legend_above(ax)
+        put_legend_above(ax, n_columns=max(1, min(3, _LEGEND_LETTERS // (longest + 8))))
     return to_svg(figure)
 
 
@@ -81,7 +84,7 @@ def _draw_series(ax: Axes, series: Series, number: int) -> None:
 
 def _draw_marks(ax: Axes, plot: Plot) -> None:
     """Draw vertical lines; neighbours are written at different heights."""
-    heights = itertools.cycle((0.97, 0.86, 0.75))
+    heights = itertools.cycle((0.03, 0.13, 0.23))
     for (text, x), height in zip(
         sorted(plot.marks, key=lambda mark: mark[1]), heights, strict=False
     ):
@@ -93,7 +96,7 @@ def _draw_marks(ax: Axes, plot: Plot) -> None:
             xytext=(3, 0),
             textcoords="offset points",
             fontsize=8,
-            va="top",
+            va="bottom",
             color=INK,
             bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"},
         )

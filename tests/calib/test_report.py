@@ -55,6 +55,7 @@ def invented_steps() -> list[StepResult]:
                 {"source": "repeats", "type": "A", "u_um": 0.04},
                 {"source": "length", "type": "B", "u_um": 0.03},
             ],
+            "budget_um": {"motor step": 0.0064551},
         },
         warnings=("more play than is taken up <b>here</b>",),
     )
@@ -90,6 +91,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         self._is_style = tag == "style"
+        self.text += " " if tag in ("td", "th") else ""
 
     def handle_endtag(self, tag: str) -> None:
         self._is_style = False
@@ -129,6 +131,7 @@ def test_skipped_steps_warnings_formulas_and_budget_are_told() -> None:
     assert "B = mean↓ − mean↑" in text
     assert "ISO 230-2 asks for a direct measurement." in text
     assert "Uncertainty budget" in text
+    assert "motor step 0.0065" in text
     assert "0.3" in text
     assert "0.30000" not in text
 
@@ -184,3 +187,31 @@ def test_a_step_without_anything_but_a_name_is_drawn() -> None:
         invented_profile(), [StepResult(name="new_thing", values={})], CONFIG
     )
     assert "New thing" in Page(page).text
+
+
+def test_units_are_printed_as_signs() -> None:
+    steps = [
+        StepResult(
+            name="z",
+            values={"backlash_z_um": measured(1.0, 0.01)},
+            warnings=("0.5 um +- 0.1 um left; see stage.take_up_um",),
+        )
+    ]
+    text = Page(render_calibration_report(invented_profile(), steps, CONFIG)).text
+    assert "0.5 µm ± 0.1 µm left; see stage.take_up_um" in text
+
+
+def test_a_scan_arrives_one_way_and_the_play_does_not_count_against_it() -> None:
+    """The axes step's value holds the play of both ways, 9 um; its facts tell apart."""
+    axes = StepResult(
+        name="axes",
+        values={"repeatability_x_um": measured(9.0, 0.2)},
+        facts={"x": {"repeatability_up_um": 0.8, "u_repeatability_um": 0.1}},
+    )
+    text = re.sub(
+        r"\s+",
+        " ",
+        Page(render_calibration_report(invented_profile(), [axes], CONFIG)).text,
+    )
+    # A quarter of 12 % of 64 um.
+    assert "Repeatability of x, arriving one way ≤ 1.92 µm ✓ pass" in text
