@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from bifocus.bench_engines import bench_fusers
+from bifocus.bench_loop import bench_loop
 from bifocus.bench_rows import FRAME_SHAPE, Row, make_frame, time_work
 from bifocus.edge.mosaic import MosaicRenderer
 from bifocus.edge.registration import extract_strips, register_strips
 from bifocus.edge.slide_file import SlideDescription, SlideWriter
 from bifocus.errors import ConfigError, EngineError
-from bifocus.jobs import InstrumentFile, scan_instrument
 from bifocus.records import PlacedTile
 
 PARTS = ("fuse", "stitch", "writer", "loop")
@@ -123,29 +123,6 @@ def bench_writer() -> list[Row]:
                         writer.write_tile(row, column, tile)
 
     return [time_work("write 4096x4096x3", "simplejpeg", write, unit="50 MB")]
-
-
-def bench_loop() -> list[Row]:
-    """Time a scan of 4 x 3 tiles on the virtual instrument, its pictures included."""
-    instrument = InstrumentFile.load(Path(__file__).parent / "data" / "instrument.yaml")
-    slide = instrument.config.virtual_slide
-    if slide is None:
-        msg = "the packaged instrument has no virtual slide"
-        raise ConfigError(msg)
-    config = instrument.config.model_copy(
-        update={"virtual_slide": slide.model_copy(update={"tissue": "procedural"})}
-    )
-    local = InstrumentFile(path=instrument.path, config=config)
-
-    def scan() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            scan_instrument(
-                local, Path(folder) / "scan", region_um=(300.0, 300.0, 480.0, 350.0)
-            )
-
-    return [
-        time_work("calibrate and scan 12 tiles", "physics", scan, runs=1, unit="scan")
-    ]
 
 
 _BENCHMARKS: dict[str, Callable[[], list[Row]]] = {

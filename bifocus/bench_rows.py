@@ -27,7 +27,8 @@ class Row:
 
     `gmac` belongs to networks: multiply-accumulates of a frame in 10^9.
     `ratio_to_tsva` is the CPU time of the paper's network on this machine, in the same
-    run, divided by this row's: how many times cheaper this is.
+    run, divided by this row's: how many times cheaper this is. `figure` is the number
+    that the row's name asks for, where that is neither time nor memory.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Row:
     gmac: float | None = None
     ratio_to_tsva: float | None = None
     unit: str = ""
+    figure: float | None = None
 
 
 def make_frame() -> UInt8Image:

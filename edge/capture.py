@@ -1,9 +1,10 @@
 """One visit: move, settle, shoot; the frames carry their own times and pose."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from bifocus.clock import Clock
-from bifocus.hal.devices import Camera, Stage
+from bifocus.hal.devices import Camera, EarlyCamera, PendingFrame, Stage
 from bifocus.records import FocusPair, Frame, MoveReceipt, StagePosition
 
 
@@ -80,11 +81,7 @@ class Microscope:
     def shoot(self, x_um: float, y_um: float, z_um: float) -> Frame:
         """Return a frame whose exposure began after the stage had settled there."""
         receipt = self._move(StagePosition(x_um=x_um, y_um=y_um, z_um=z_um))
-        start_s = self.clock.monotonic_s()
-        frame = self.camera.grab(after=receipt)
-        self.waits.camera_s += self.clock.monotonic_s() - start_s
-        self.shots += 1
-        return frame
+        return self._wait_for_frame(lambda: self.camera.grab(after=receipt))
 
     def shoot_pair(
         self, x_um: float, y_um: float, focus_um: float, half_spacing_um: float
@@ -92,13 +89,21 @@ class Microscope:
         """Shoot at F-dD and at F+dD, upward unless the serpentine turns it round.
 
         Upward the second shot needs no take-up; downward the first one needs none. The
-        stage takes up backlash by itself in both cases.
+        stage takes up backlash by itself in both cases. Where the camera can tell when
+        an exposure ends, the first frame is on its way while the stage goes to the
+        second.
         """
         is_downward = self.is_z_serpentine and self._ended_above
         ends = (1, -1) if is_downward else (-1, 1)
-        first, second = (
-            self.shoot(x_um, y_um, focus_um + end * half_spacing_um) for end in ends
-        )
+        start_um, end_um = (focus_um + end * half_spacing_um for end in ends)
+        if isinstance(self.camera, EarlyCamera):
+            pending = self._expose(self.camera, x_um, y_um, start_um)
+            other = self._expose(self.camera, x_um, y_um, end_um)
+            first = self._wait_for_frame(pending.get)
+            second = self._wait_for_frame(other.get)
+        else:
+            first = self.shoot(x_um, y_um, start_um)
+            second = self.shoot(x_um, y_um, end_um)
         self._ended_above = not is_downward
         return FocusPair(
             minus=second if is_downward else first,
@@ -106,6 +111,24 @@ class Microscope:
             focus_um=focus_um,
             half_spacing_um=half_spacing_um,
         )
+
+    def _expose(
+        self, camera: EarlyCamera, x_um: float, y_um: float, z_um: float
+    ) -> PendingFrame:
+        """Go there, and return as soon as the stage may move again."""
+        receipt = self._move(StagePosition(x_um=x_um, y_um=y_um, z_um=z_um))
+        start_s = self.clock.monotonic_s()
+        pending = camera.begin(receipt)
+        self.clock.sleep(pending.exposure_end_s - start_s)
+        self.waits.camera_s += self.clock.monotonic_s() - start_s
+        return pending
+
+    def _wait_for_frame(self, get: Callable[[], Frame]) -> Frame:
+        start_s = self.clock.monotonic_s()
+        frame = get()
+        self.waits.camera_s += self.clock.monotonic_s() - start_s
+        self.shots += 1
+        return frame
 
     def _move(self, target: StagePosition) -> MoveReceipt:
         start_s = self.clock.monotonic_s()

@@ -36,6 +36,8 @@ def estimate_scan(plan: ScanPlan, config: Instrument, strategy: str) -> Estimate
     first = plan.visits[0].target
     stage.move_to(first)
     start_s, shots = clock.monotonic_s(), 0
+    # Only this camera knows when an exposure ends; see `bifocus.edge.capture`.
+    is_early = strategy == "two-shot" and config.camera.kind == "virtual"
     passes = 2 if strategy == "focus-map" else 1
     for number in range(passes):
         for visit in plan.visits:
@@ -48,8 +50,13 @@ def estimate_scan(plan: ScanPlan, config: Instrument, strategy: str) -> Estimate
                         z_um=target.z_um + height_um,
                     )
                 )
-                clock.sleep(_frame_s(config))
+                clock.sleep(_exposed_s(config))
+                if not is_early:
+                    clock.sleep(config.camera.transfer_s)
                 shots += 1
+            if is_early:
+                # The last frame is waited for; the others come while the stage moves.
+                clock.sleep(config.camera.transfer_s)
     seconds = clock.monotonic_s() - start_s
     tiles = len(plan.visits)
     pixels = 3 * plan.field_px[0] * plan.field_px[1] * tiles
@@ -75,8 +82,8 @@ def _planes(config: Instrument, strategy: str, *, survey: bool) -> list[float]:
     return stack if survey else [0.0]
 
 
-def _frame_s(config: Instrument) -> float:
-    """Return the mean wait for a fresh frame of a free-running camera."""
+def _exposed_s(config: Instrument) -> float:
+    """Return the mean wait for the end of a free-running camera's fresh exposure."""
     camera = config.camera
     period_s = max(1 / camera.frame_rate_hz, camera.exposure_s)
-    return period_s / 2 + camera.exposure_s + camera.transfer_s
+    return period_s / 2 + camera.exposure_s

@@ -144,3 +144,41 @@ class Camera(Protocol):
     def close(self) -> None:
         """Release the camera; may be called twice."""
         ...
+
+
+class PendingFrame(Protocol):
+    """A frame that is exposed, and still on its way."""
+
+    @property
+    def exposure_end_s(self) -> float:
+        """When its exposure ends: from then on the stage may move."""
+        ...
+
+    def get(self) -> Frame:
+        """Wait for the frame; call it once, and in the order of the exposures.
+
+        Raises
+        ------
+        DeviceError
+            If the camera was closed meanwhile.
+        """
+        ...
+
+
+@runtime_checkable
+class EarlyCamera(Protocol):
+    """A camera that can promise when an exposure ends, before the frame is there.
+
+    What reads out slowly then does so while the stage moves on. Only for cameras that
+    know the end for certain: a frame that was exposed in motion must not pass.
+    """
+
+    def begin(self, after: MoveReceipt) -> PendingFrame:
+        """Choose the first exposure at or after `settled_s`, and return at once.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            As `Camera.grab`.
+        """
+        ...

@@ -8,6 +8,7 @@ returned are rendered.
 import logging
 import math
 import threading
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,9 +17,9 @@ from bifocus.camera_config import VirtualCameraConfig
 from bifocus.clock import Clock
 from bifocus.errors import ConfigError, DeviceError, DeviceTimeoutError
 from bifocus.hal.defocus_render import DefocusRenderer
-from bifocus.hal.devices import CameraCapabilities
+from bifocus.hal.devices import CameraCapabilities, PendingFrame
 from bifocus.hal.sensor import Sensor
-from bifocus.records import Frame, MoveReceipt, StagePosition
+from bifocus.records import Frame, MoveReceipt, StagePosition, UInt8Image
 
 logger = logging.getLogger(__name__)
 
@@ -134,17 +135,38 @@ class VirtualCamera:
             If the camera is closed.
         """
         with self._lock:
-            self._check_open()
-            number = self._pick(after)
-            self._next_number = number + 1
-            available_s = self._start_s(number) + self._exposure_s
-            available_s += self._config.transfer_s
-            self._clock.sleep(available_s - self._clock.monotonic_s())
-            return self._render(number)
+            return self._fetch(self._choose(after))
+
+    def begin(self, after: MoveReceipt) -> PendingFrame:
+        """Choose the first frame after a move; see `bifocus.hal.devices.EarlyCamera`.
+
+        This camera keeps exact time, so that it knows when the exposure will end.
+        """
+        with self._lock:
+            number = self._choose(after)
+            return _Pending(self, number, self._start_s(number) + self._exposure_s)
+
+    def fetch(self, number: int) -> Frame:
+        """Wait for a frame that `begin` has chosen."""
+        with self._lock:
+            return self._fetch(number)
 
     def close(self) -> None:
         """Release the camera."""
         self._closed = True
+
+    def _choose(self, after: MoveReceipt | None) -> int:
+        self._check_open()
+        number = self._pick(after)
+        self._next_number = number + 1
+        return number
+
+    def _fetch(self, number: int) -> Frame:
+        self._check_open()
+        available_s = self._start_s(number) + self._exposure_s
+        available_s += self._config.transfer_s
+        self._clock.sleep(available_s - self._clock.monotonic_s())
+        return self._render(number)
 
     def _start_s(self, number: int) -> float:
         return self._origin_s + (number - self._origin_number) * self.period_s
@@ -176,20 +198,35 @@ class VirtualCamera:
     def _render(self, number: int) -> Frame:
         start_s = self._start_s(number)
         middle_s = start_s + self._exposure_s / 2
-        pose = self._poses.true_pose_at(middle_s)
-        light = self._renderer.render(pose.x_um, pose.y_um, pose.z_um)
-        rng = np.random.default_rng([self._seed, 0xCA3E7A, number])
-        gain = self._exposure_s / self._config.exposure_s
         logger.debug("frame %d exposed at %.4f s", number, start_s)
         return Frame(
-            pixels=self._sensor.expose(light, rng, gain),
+            pixels=self._picture(number, middle_s),
             exposure_start_s=start_s,
             exposure_end_s=start_s + self._exposure_s,
             pose=self._poses.reported_at(middle_s),
             sequence_number=number,
         )
 
+    def _picture(self, number: int, t_s: float) -> UInt8Image:
+        pose = self._poses.true_pose_at(t_s)
+        light = self._renderer.render(pose.x_um, pose.y_um, pose.z_um)
+        rng = np.random.default_rng([self._seed, 0xCA3E7A, number])
+        gain = self._exposure_s / self._config.exposure_s
+        return self._sensor.expose(light, rng, gain)
+
     def _check_open(self) -> None:
         if self._closed:
             msg = f"the camera '{self._config.name}' is closed"
             raise DeviceError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A frame by its number; exposure and period must stay as they were."""
+
+    camera: VirtualCamera
+    number: int
+    exposure_end_s: float
+
+    def get(self) -> Frame:
+        return self.camera.fetch(self.number)

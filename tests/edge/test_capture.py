@@ -65,3 +65,30 @@ def test_a_shot_beyond_the_travel_is_neither_taken_nor_counted() -> None:
         with pytest.raises(OutOfTravelError):
             microscope.shoot_pair(*CENTRE_UM, 150.5, 0.75)
     assert len(camera.frames) == microscope.shots == 1
+
+
+def test_the_first_frame_is_read_out_while_the_stage_goes_on() -> None:
+    """Against a camera that cannot tell when an exposure ends: one transfer is saved.
+
+    With a period as short as the exposure, frames and moves take the same time in both.
+    """
+    camera = {"exposure_s": 0.01, "frame_rate_hz": 100.0, "transfer_s": 0.4}
+    config = scanner_config(camera=camera, stage={"settle_s": 0.1})
+    took_s = []
+    for is_wrapped in (True, False):
+        with open_scanner(config) as instrument:
+            stage = RecordingStage(instrument.stage)
+            plain = instrument.camera
+            used = RecordingCamera(plain) if is_wrapped else plain
+            microscope = Microscope(stage, used, instrument.clock)
+            microscope.shoot_pair(*CENTRE_UM, 150.0, 0.75)
+            start_s = instrument.clock.monotonic_s()
+            pair = microscope.shoot_pair(*CENTRE_UM, 150.0, 0.75)
+            took_s.append(instrument.clock.monotonic_s() - start_s)
+        low, high = stage.receipts[-2:]
+        # Neither exposure has seen the stage move.
+        assert low.settled_s <= pair.minus.exposure_start_s
+        assert pair.minus.exposure_end_s <= high.start_s + 1e-9
+        assert high.settled_s <= pair.plus.exposure_start_s
+        assert pair.minus.pose.z_um == pytest.approx(149.25, abs=0.05)
+    assert took_s[0] - took_s[1] == pytest.approx(0.4, abs=0.02)

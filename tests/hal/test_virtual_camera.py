@@ -1,14 +1,18 @@
 """Freshness, noise and determinism of the virtual camera."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bifocus.clock import FakeClock
+from bifocus.errors import DeviceError
+from bifocus.hal.devices import EarlyCamera
 from bifocus.hal.open_instrument import OpenInstrument
 from bifocus.hal.sensor import Sensor, illumination
 from bifocus.records import FloatImage, StagePosition, UInt8Image
+from tests.scanner import open_scanner, scanner_config
 
 PERIOD_S = 0.05
 CAMERA = {"frame_rate_hz": 20.0, "exposure_s": 0.01, "transfer_s": 0.03}
@@ -191,3 +195,40 @@ def test_the_light_may_be_brightest_beside_the_middle() -> None:
     assert gain.max() == pytest.approx(1.0, abs=1e-3)
     assert int(gain.argmax()) == 40 * 151 + 112
     assert gain[40, 0] < gain[40, -1]
+
+
+def test_a_frame_begun_early_is_the_one_that_grab_would_give() -> None:
+    with (
+        open_scanner(scanner_config()) as first,
+        open_scanner(scanner_config()) as other,
+    ):
+        frames = []
+        for instrument in (first, other):
+            here = instrument.stage.position()
+            target = replace(here, z_um=here.z_um + 2.0)
+            receipt = instrument.stage.move_to(target)
+            camera = instrument.camera
+            if instrument is first:
+                frames.append(camera.grab(after=receipt))
+                continue
+            assert isinstance(camera, EarlyCamera)
+            before_s = instrument.clock.monotonic_s()
+            pending = camera.begin(receipt)
+            assert instrument.clock.monotonic_s() == before_s
+            instrument.clock.sleep(pending.exposure_end_s - before_s)
+            # The stage is elsewhere by the time the frame is fetched.
+            instrument.stage.move_to(here)
+            frames.append(pending.get())
+            assert frames[1].exposure_end_s == pending.exposure_end_s
+    assert np.array_equal(frames[0].pixels, frames[1].pixels)
+    assert frames[0].pose == frames[1].pose
+
+
+def test_a_pending_frame_of_a_closed_camera_is_an_error() -> None:
+    with open_scanner(scanner_config()) as instrument:
+        receipt = instrument.stage.move_to(instrument.stage.position())
+        assert isinstance(instrument.camera, EarlyCamera)
+        pending = instrument.camera.begin(receipt)
+        instrument.camera.close()
+        with pytest.raises(DeviceError, match="closed"):
+            pending.get()
