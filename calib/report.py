@@ -202,7 +202,8 @@ def _budget_tables(budget: object, unit: str) -> list[FactTable]:
     if plain:
         column = f"u, {unit}" if unit else "u"
         records = [
-            {"part": key.replace("_", " "), column: u} for key, u in plain.items()
+            {"part": name, column: format_significant(u, 2)}
+            for name, u in plain.items()
         ]
         tables.append(lay_out_table("", records))
     for key, parts in budget.items():
