@@ -41,7 +41,8 @@ def calibration_truth(
         of half the way between the planes of a pair), `backlash_x_um`, `_y_um`, `_z_um`
         (commanded um), `pixel_um`, `scale_x`, `scale_y` (true um per commanded um),
         `rotation_mrad`, `tilt_mrad`, `tilt_x_mrad`, `tilt_y_mrad` (of the plane through
-        the true best focus of fields over the region) and `na`.
+        the true best focus of fields over the region), `na`, and those of light and
+        sensor (see `Sensor.true_values`).
     """
     mechanics = find_mechanics(config)
     optics, hidden = config.optics, config.virtual_optics
@@ -63,6 +64,7 @@ def calibration_truth(
         "tilt_x_mrad": tilt_x_mrad,
         "tilt_y_mrad": tilt_y_mrad,
         "na": hidden.na or optics.na,
+        **truth.sensor.true_values(),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bifocus.records import FloatImage, UInt8Image
-from bifocus.tone import ToneCurve, encode
+from bifocus.tone import ToneCurve, encode, light_to_levels
 
 Float32 = npt.NDArray[np.float32]
 
@@ -55,6 +55,27 @@ class Sensor:
     def encode(self, light: FloatImage) -> UInt8Image:
         """Return the picture without noise, under even, white light, dark level off."""
         return encode(light * np.float32(self.white_level), self.tone_curve)
+
+    def true_values(self) -> dict[str, float]:
+        """Return the truth of what calibration measures of light and sensor.
+
+        `white_r`, `_g`, `_b` (stored level of perfectly clear glass where the light is
+        brightest), `dark_level`, `read_noise` (e), `gain_e_per_level`.
+        """
+        dark = self.dark_level / 255
+        whites = {
+            f"white_{colour}": self._glass_e / self.full_well_e * balance + dark
+            for colour, balance in zip("rgb", self.white_balance, strict=True)
+        }
+        levels = {**whites, "dark_level": dark}
+        return {
+            **{
+                key: light_to_levels(light, self.tone_curve)
+                for key, light in levels.items()
+            },
+            "read_noise": self.read_noise_e,
+            "gain_e_per_level": self.full_well_e / 255,
+        }
 
     @property
     def _glass_e(self) -> float:

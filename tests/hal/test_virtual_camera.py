@@ -232,3 +232,21 @@ def test_a_pending_frame_of_a_closed_camera_is_an_error() -> None:
         instrument.camera.close()
         with pytest.raises(DeviceError, match="closed"):
             pending.get()
+
+
+@pytest.mark.parametrize("tone_curve", ["linear", "srgb"])
+def test_the_truth_of_the_levels_is_what_a_long_mean_shows(tone_curve: str) -> None:
+    sensor = make_sensor(
+        dark_level=6.0, white_balance=(0.9, 1.0, 0.6), tone_curve=tone_curve
+    )
+    truth = sensor.true_values()
+    rng = np.random.default_rng(5)
+    glass = sensor.expose(GLASS, rng).mean(axis=(0, 1))
+    dark = sensor.expose(0 * GLASS, rng).mean()
+    assert [truth[f"white_{colour}"] for colour in "rgb"] == pytest.approx(
+        glass, abs=0.1
+    )
+    # Noise under a curve that bends lowers the mean: half of it times its variance.
+    assert truth["dark_level"] == pytest.approx(dark, abs=0.1 + (tone_curve == "srgb"))
+    assert truth["gain_e_per_level"] == pytest.approx(39.2157)
+    assert truth["read_noise"] == 20.0
