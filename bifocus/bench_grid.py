@@ -6,6 +6,7 @@ transform. Then come the camera's faults: shading, noise, 8 bits.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -52,7 +53,7 @@ class GridScan:
         faults: GridFaults | None = None,
         seed: int = 0,
     ) -> None:
-        """Paint the scene and draw the stage's errors.
+        """Draw the stage's errors; the scene is painted for the first tile.
 
         Parameters
         ----------
@@ -72,12 +73,15 @@ class GridScan:
         width_px, height_px = field_px
         self.plan = _plan(rows, columns, field_px, overlap)
         rng = np.random.default_rng([seed, rows, columns])
-        shape = (int(PERIOD_TILES * height_px), int(PERIOD_TILES * width_px))
-        self._scene = _paint(shape, self._faults.glass, seed)
+        self._shape = (int(PERIOD_TILES * height_px), int(PERIOD_TILES * width_px))
         self.true_px = {
             (visit.row, visit.column): self._true_place(visit.row, visit.column, rng)
             for visit in self.plan.visits
         }
+
+    @cached_property
+    def _scene(self) -> FloatImage:
+        return _paint(self._shape, self._faults.glass, self._seed)
 
     def tile(self, row: int, column: int) -> UInt8Image:
         """Return a tile, (height, width, 3) uint8, the same each time."""
@@ -147,7 +151,8 @@ def _paint(shape: tuple[int, int], glass: float, seed: int) -> FloatImage:
         fine = cv2.resize(soft, size, interpolation=cv2.INTER_CUBIC)
         outline = np.asarray(fine, np.float32)
         level = np.quantile(outline, glass)
-        is_clear = 1 / (1 + np.exp(40 * (outline - level) / outline.std()))
+        steep = np.clip(40 * (outline - level) / outline.std(), -50, 50)
+        is_clear = 1 / (1 + np.exp(steep))
         light = light + (1 - light) * is_clear[..., None].astype(np.float32)
     sharp = np.asarray(GLASS_LEVEL * light, np.float32)
     return np.asarray(cv2.GaussianBlur(sharp, (0, 0), LENS_SIGMA_PX), np.float32)

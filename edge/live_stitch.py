@@ -28,7 +28,7 @@ from bifocus.edge.loop_closure import Cell
 from bifocus.edge.mosaic import FEATHER_PX, MosaicRenderer
 from bifocus.edge.placement import Placement
 from bifocus.edge.plan import ScanPlan
-from bifocus.edge.quality_layer import QualityGrid, TileNote
+from bifocus.edge.quality_layer import TileNote, write_quality_layer
 from bifocus.edge.ready_tiles import Box, ReadyTiles, box_of
 from bifocus.edge.registration import EdgeStrips, extract_strips
 from bifocus.edge.seams import SeamRegister
@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 # How far from its predicted place a tile that is not final may still come to lie.
 REACH_PX = 64.0
+QUALITY_NAME = "quality.ome.tiff"
 LOOK_AHEAD = 6  # Slide tiles for which source tiles are loaded ahead, at the end.
 LEAST_CACHE_TILES = 8  # What meets in a column of slide tiles, and its neighbour.
 
@@ -177,9 +178,6 @@ class LiveStitcher:
             chroma_subsampling=options.chroma_subsampling,
             sync_every=options.sync_every,
             label=options.label,
-            quality=QualityGrid(
-                rows=plan.rows, columns=plan.columns, step_um=plan.step_um
-            ),
             on_publish=None if on_tile is None else _first_version(on_tile),
         )
 
@@ -201,8 +199,8 @@ class LiveStitcher:
         strips
             Its borders, from `extract_strips`.
         note
-            What the slide's metadata and its quality layer shall tell of the tile; its
-            place is filled in.
+            What the slide's metadata and the quality layer beside it shall tell of the
+            tile; its place is filled in.
 
         Raises
         ------
@@ -217,7 +215,6 @@ class LiveStitcher:
             raise ConfigError(msg)
         if note is not None:
             self._notes[cell] = note
-            self._writer.write_quality(row, column, note.quality, note.offset_um)
         if row > self._row:
             self._complete_rows(row - 1)
             self._row = row
@@ -232,6 +229,8 @@ class LiveStitcher:
 
     def finish(self) -> Placement:
         """Place and write everything that came; close the slide.
+
+        If there were notes, the quality layer is written beside it.
 
         Returns
         -------
@@ -250,6 +249,9 @@ class LiveStitcher:
         with ThreadPoolExecutor(_count_cores(), thread_name_prefix="load") as pool:
             self._write(len(self._queue), pool)
         self._writer.close(self._tile_notes())
+        if self._notes:
+            beside = self._writer.path.with_name(QUALITY_NAME)
+            write_quality_layer(beside, self._plan, self._notes)
         if self._n_outside:
             logger.warning(
                 "%d tiles reach beyond the slide's border and were cut there; "

@@ -90,19 +90,15 @@ def parse_utc(acquired_utc: str) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BesideImage:
-    """An image beside the slide, in the same file.
+    """A colour picture beside the slide, in the same file.
 
-    `first_ifd` counts the directories of the main chain. An image has three colours,
-    or the `planes` named, 32-bit floats, one directory each. `pixel_um` is the side
-    (x, y) of its pixels, where that is known.
+    `ifd` is its place among the directories of the main chain.
     """
 
     name: str
     width_px: int
     height_px: int
-    first_ifd: int
-    planes: tuple[str, ...] = ()
-    pixel_um: tuple[float, float] | None = None
+    ifd: int
 
 
 def compose_ome_xml(
@@ -178,40 +174,24 @@ def _add_beside(root: ElementTree.Element, number: int, beside: BesideImage) -> 
     image = ElementTree.SubElement(
         root, "Image", ID=f"Image:{number}", Name=_clean(beside.name)
     )
-    n_channels = len(beside.planes) or 3
-    attributes = {
-        "ID": f"Pixels:{number}",
-        "DimensionOrder": "XYCZT",
-        "Type": "float" if beside.planes else "uint8",
-        "Interleaved": "false" if beside.planes else "true",
-        "BigEndian": "false",
-        "SizeX": str(beside.width_px),
-        "SizeY": str(beside.height_px),
-        "SizeZ": "1",
-        "SizeC": str(n_channels),
-        "SizeT": "1",
-    }
-    if beside.pixel_um is not None:
-        for axis, side_um in zip("XY", beside.pixel_um, strict=True):
-            attributes[f"PhysicalSize{axis}"] = repr(float(side_um))
-            attributes[f"PhysicalSize{axis}Unit"] = "µm"
-    pixels = ElementTree.SubElement(image, "Pixels", attributes)
-    for i, name in enumerate(beside.planes or ("RGB",)):
-        ElementTree.SubElement(
-            pixels,
-            "Channel",
-            ID=f"Channel:{number}:{i}",
-            Name=_clean(name),
-            SamplesPerPixel="1" if beside.planes else "3",
-        )
-    for i in range(len(beside.planes) or 1):
-        ElementTree.SubElement(
-            pixels,
-            "TiffData",
-            FirstC=str(i),
-            IFD=str(beside.first_ifd + i),
-            PlaneCount="1",
-        )
+    pixels = ElementTree.SubElement(
+        image,
+        "Pixels",
+        ID=f"Pixels:{number}",
+        DimensionOrder="XYCZT",
+        Type="uint8",
+        Interleaved="true",
+        BigEndian="false",
+        SizeX=str(beside.width_px),
+        SizeY=str(beside.height_px),
+        SizeZ="1",
+        SizeC="3",
+        SizeT="1",
+    )
+    ElementTree.SubElement(
+        pixels, "Channel", ID=f"Channel:{number}:0", Name="RGB", SamplesPerPixel="3"
+    )
+    ElementTree.SubElement(pixels, "TiffData", IFD=str(beside.ifd), PlaneCount="1")
 
 
 def _add_pixels(image: ElementTree.Element, description: SlideDescription) -> None:

@@ -5,6 +5,7 @@ level fits in one tile, so a slide of more than 1024 px has at least three level
 512-px tiles. Half means 2x2 box mean, rounded half up.
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,8 +14,12 @@ import numpy as np
 
 from bifocus.records import UInt8Image
 
+# Quarters of 100,000 px of width in 512-px tiles; compressing one takes 2 ms more.
+PLAIN_BYTES = 64_000_000
+
 LevelSize = tuple[int, int]  # width_px, height_px
 Cell = tuple[int, int]  # row, column in the tile grid of one level
+_Kept = UInt8Image | bytes  # a quarter, plain or by zlib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,8 @@ class ReducedTiles:
     """Collects quarters until a reduced tile has all its children; not thread-safe.
 
     Only quarters are kept (tile_px/2 squared), so that scanning by rows holds at most
-    one row's worth of them per level: less than one full tile per level-0 column.
+    one row's worth of them per level: less than one full tile per level-0 column. On
+    slides so wide that this is more than `PLAIN_BYTES`, the rest is kept compressed.
     """
 
     def __init__(
@@ -92,7 +98,8 @@ class ReducedTiles:
         self._sizes = sizes
         self._tile_px = tile_px
         self._background = background
-        self._pending: list[dict[Cell, dict[Cell, UInt8Image]]] = [{} for _ in sizes]
+        self._pending: list[dict[Cell, dict[Cell, _Kept]]] = [{} for _ in sizes]
+        self._plain_bytes = 0
 
     @property
     def n_pending(self) -> int:
@@ -116,7 +123,7 @@ class ReducedTiles:
         row, column = cell
         parent = row // 2, column // 2
         quarters = self._pending[parent_level].setdefault(parent, {})
-        quarters[row % 2, column % 2] = halve(pixels)
+        quarters[row % 2, column % 2] = self._keep(halve(pixels))
         if len(quarters) == self._count_children(level, parent):
             yield from self._complete(parent_level, parent)
 
@@ -131,17 +138,31 @@ class ReducedTiles:
         row, column = parent
         return min(2, n_rows - 2 * row) * min(2, n_columns - 2 * column)
 
+    def _keep(self, quarter: UInt8Image) -> _Kept:
+        if self._plain_bytes + quarter.nbytes > PLAIN_BYTES:
+            return zlib.compress(quarter.tobytes(), 1)
+        self._plain_bytes += quarter.nbytes
+        return quarter
+
+    def _give_back(self, kept: _Kept) -> UInt8Image:
+        if isinstance(kept, bytes):
+            half_px = self._tile_px // 2
+            plain = np.frombuffer(zlib.decompress(kept), np.uint8)
+            return plain.reshape(half_px, half_px, 3)
+        self._plain_bytes -= kept.nbytes
+        return kept
+
     def _assemble(
-        self, level: int, cell: Cell, quarters: dict[Cell, UInt8Image]
+        self, level: int, cell: Cell, quarters: dict[Cell, _Kept]
     ) -> UInt8Image:
         half_px = self._tile_px // 2
         shape = (self._tile_px, self._tile_px, 3)
         tile = np.empty(shape, dtype=np.uint8)
         if len(quarters) < 4:
             tile[:] = self._background
-        for (i_row, i_column), quarter in quarters.items():
+        for (i_row, i_column), kept in quarters.items():
             top, left = i_row * half_px, i_column * half_px
-            tile[top : top + half_px, left : left + half_px] = quarter
+            tile[top : top + half_px, left : left + half_px] = self._give_back(kept)
         height_px, width_px = compute_valid_size(
             self._sizes[level], cell, self._tile_px
         )

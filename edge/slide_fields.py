@@ -1,4 +1,4 @@
-"""What the directories of a slide file say: of levels, pictures and quality planes."""
+"""What the directories of a slide file say: those of levels and of pictures."""
 
 import struct
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from bifocus.edge import bigtiff
 from bifocus.edge.bigtiff import TiffField
 from bifocus.edge.ome_xml import BesideImage, SlideDescription, parse_utc
 from bifocus.edge.pyramid import LevelSize
-from bifocus.edge.quality_layer import PLANES, QualityGrid
 from bifocus.edge.tile_codec import JpegCodec, TileCodec
 
 SlideLayout = Literal["hybrid", "subifd", "chain"]
@@ -24,8 +23,6 @@ IMAGE_DESCRIPTION = 270
 SUBIFDS = 330
 CENTIMETRE = 3
 UM_PER_CM = 10_000
-FLOAT_SAMPLES = 3
-BLACK_IS_ZERO = 1
 # IEC 61966-2-1 (sRGB): the white point D65, and the primaries.
 WHITE_POINT = (Fraction(3127, 10_000), Fraction(3290, 10_000))
 ICC_DATE = slice(24, 36)  # Of the profile's header, ICC.1:2010 section 7.2.
@@ -58,31 +55,18 @@ class HeadPlan:
     layout: SlideLayout
     empty_tile: bytes
     pictures: tuple[Picture, ...] = ()
-    quality: QualityGrid | None = None
 
     def beside(self) -> tuple[BesideImage, ...]:
         """Return the images beside the slide as the OME-XML lists them."""
-        images = [
+        return tuple(
             BesideImage(
                 name=picture.name,
                 width_px=picture.width_px,
                 height_px=picture.height_px,
-                first_ifd=1 + i,
+                ifd=1 + i,
             )
             for i, picture in enumerate(self.pictures)
-        ]
-        if self.quality is not None:
-            images.append(
-                BesideImage(
-                    name="quality",
-                    width_px=self.quality.columns,
-                    height_px=self.quality.rows,
-                    first_ifd=1 + len(self.pictures),
-                    planes=PLANES,
-                    pixel_um=self.quality.step_um,
-                )
-            )
-        return tuple(images)
+        )
 
 
 def compose_icc_profile() -> bytes:
@@ -108,7 +92,7 @@ def level_fields(plan: HeadPlan, level: int) -> list[TiffField]:
         bigtiff.shorts(284, 1),  # PlanarConfiguration: interleaved
         bigtiff.longs(322, plan.tile_px),
         bigtiff.longs(323, plan.tile_px),
-        *_resolution(
+        *resolution_fields(
             plan.description.pixel_um * full_px[0] / width_px,
             plan.description.pixel_um * full_px[1] / height_px,
         ),
@@ -116,7 +100,7 @@ def level_fields(plan: HeadPlan, level: int) -> list[TiffField]:
     ]
 
 
-def _resolution(x_um: float, y_um: float) -> list[TiffField]:
+def resolution_fields(x_um: float, y_um: float) -> list[TiffField]:
     """Return the fields that give the pixel size in pixels per centimetre."""
     per_cm = [UM_PER_CM / Fraction(repr(float(side_um))) for side_um in (x_um, y_um)]
     return [
@@ -157,23 +141,4 @@ def picture_fields(picture: Picture, at: int) -> list[TiffField]:
         bigtiff.single_long8(STRIP_BYTE_COUNTS, len(picture.jpeg)),
         bigtiff.shorts(284, 1),
         *picture.codec.fields(),
-    ]
-
-
-def plane_fields(quality: QualityGrid, at: int) -> list[TiffField]:
-    """Return the fields of one plane of the quality layer, uncompressed."""
-    return [
-        bigtiff.longs(254, 0),
-        bigtiff.longs(256, quality.columns),
-        bigtiff.longs(257, quality.rows),
-        bigtiff.shorts(258, 32),
-        bigtiff.shorts(259, 1),
-        bigtiff.shorts(262, BLACK_IS_ZERO),
-        bigtiff.single_long8(STRIP_OFFSETS, at),
-        bigtiff.shorts(277, 1),
-        bigtiff.longs(278, quality.rows),
-        bigtiff.single_long8(STRIP_BYTE_COUNTS, quality.n_bytes),
-        bigtiff.shorts(284, 1),
-        bigtiff.shorts(339, FLOAT_SAMPLES),
-        *_resolution(*quality.step_um),
     ]

@@ -39,7 +39,6 @@ from bifocus.edge.pyramid import (
     compute_valid_size,
     pad_by_replication,
 )
-from bifocus.edge.quality_layer import QualityGrid, pack_value
 from bifocus.edge.slide_fields import HeadPlan, SlideLayout
 from bifocus.edge.slide_layout import TileTable, compose_head, pack_slot
 from bifocus.edge.slide_pictures import BACKGROUND_GREY, MACRO, start_pictures
@@ -91,7 +90,6 @@ class SlideWriter:
         chroma_subsampling: ChromaSubsampling = "420",
         sync_every: int = 16,
         label: UInt8Image | None = None,
-        quality: QualityGrid | None = None,
         open_file: OpenFile = DiskFile.create,
         on_publish: OnPublish | None = None,
     ) -> None:
@@ -108,7 +106,7 @@ class SlideWriter:
         layout
             "hybrid" has a pyramid in every reader; "subifd" is what OME-TIFF asks for
             and has none in OpenSlide; "chain" has none in Bio-Formats, and holds
-            neither label nor macro nor quality layer.
+            neither label nor macro.
         codec
             "jpeg", or "lossless" for ten times the size.
         jpeg_quality
@@ -120,8 +118,6 @@ class SlideWriter:
             the last tiles grey.
         label
             Picture of the slide's label, HxWx3.
-        quality
-            Adds the quality layer, one pixel for each source tile of this grid.
         open_file
             Makes the file from its path, first bytes and least length.
         on_publish
@@ -155,7 +151,6 @@ class SlideWriter:
             layout=layout,
             empty_tile=empty_tile,
             pictures=start_pictures(self.levels[-1], label) if has_beside else (),
-            quality=quality if has_beside else None,
         )
         self._head = compose_head(
             self._plan, compose_ome_xml(description, self._plan.beside())
@@ -204,39 +199,6 @@ class SlideWriter:
                 self._append(reduced.level, parent, reduced.pixels)
             if len(self._appended) >= self._sync_every:
                 self._publish()
-
-    def write_quality(
-        self, row: int, column: int, quality: float | None, offset_um: float | None
-    ) -> None:
-        """Fill in one pixel of the quality layer; may be repeated.
-
-        In the layout "chain", which has no such layer, nothing is written.
-
-        Parameters
-        ----------
-        row, column
-            Cell of the source tile in the scan.
-        quality, offset_um
-            Of its fusion; None where it was not fused.
-
-        Raises
-        ------
-        SlideFileError
-            The slide has no such layer or cell, or the disk failed.
-        """
-        self._check_open()
-        grid = self._plan.quality
-        if grid is None and self._plan.layout == "chain":
-            return
-        if grid is None or not grid.holds((row, column)):
-            msg = f"{self.path}: its quality layer has no tile ({row}, {column})"
-            raise SlideFileError(msg)
-        skip = grid.position_of((row, column))
-        with self._closing_on_failure():
-            for start, value in zip(
-                self._head.plane_at, (quality, offset_um), strict=True
-            ):
-                self._file.write_at(start + skip, pack_value(value))
 
     def flush(self) -> None:
         """Make every tile written so far visible to readers; raises SlideFileError."""

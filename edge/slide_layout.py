@@ -7,8 +7,8 @@ two directories, one in the chain and one SubIFD, that share one pair of tile ta
 light-grey tile, so the file is complete before it is written.
 
 Between the first level and the others come the images beside the slide: the macro (the
-whole slide, small), the label, and the quality layer. OpenSlide passes over them, since
-they are not tiled. Bio-Formats leaves reduced levels out when it counts directories, so
+whole slide, small) and the label. OpenSlide passes over them, since they are not tiled.
+Bio-Formats leaves reduced levels out when it counts directories, so
 that images behind them would not be found.
 """
 
@@ -21,7 +21,6 @@ import numpy as np
 from bifocus.edge import bigtiff
 from bifocus.edge.bigtiff import ByteLayout, TiffField
 from bifocus.edge.pyramid import Cell, compute_grid
-from bifocus.edge.quality_layer import PLANES, QualityGrid
 from bifocus.edge.slide_fields import (
     IMAGE_DESCRIPTION,
     STRIP_BYTE_COUNTS,
@@ -32,7 +31,6 @@ from bifocus.edge.slide_fields import (
     Picture,
     level_fields,
     picture_fields,
-    plane_fields,
     top_fields,
 )
 
@@ -76,8 +74,6 @@ class SlideHead:
         Position of the shared grey tile.
     picture_tables
         Name of a picture to its table, which has one cell.
-    plane_at
-        Positions of the planes of the quality layer.
     xml_count_at
         Position of the byte count of the ImageDescription; its offset follows.
     """
@@ -86,7 +82,6 @@ class SlideHead:
     tables: tuple[TileTable, ...]
     empty_tile_at: int
     picture_tables: dict[str, TileTable]
-    plane_at: tuple[int, ...]
     xml_count_at: int
 
 
@@ -114,11 +109,6 @@ def compose_head(plan: HeadPlan, ome_xml: str) -> SlideHead:
         picture.name: _put_picture(layout, picture, at, places.follow[at])
         for picture, at in zip(plan.pictures, places.pictures, strict=True)
     }
-    plane_at = tuple(
-        _put_plane(layout, plan.quality, at, places.follow[at])
-        for at in places.planes
-        if plan.quality
-    )
     bigtiff.put_header(layout, places.chain[0])
     image = layout.to_bytes()
     return SlideHead(
@@ -126,7 +116,6 @@ def compose_head(plan: HeadPlan, ome_xml: str) -> SlideHead:
         tables=tables,
         empty_tile_at=empty_at,
         picture_tables=picture_tables,
-        plane_at=plane_at,
         xml_count_at=_find_count(image, places.chain[0], IMAGE_DESCRIPTION),
     )
 
@@ -138,7 +127,6 @@ class _Places:
     chain: list[int]
     subifds: list[int]
     pictures: list[int]
-    planes: list[int]
     follow: dict[int, int]
 
 
@@ -155,12 +143,9 @@ def _reserve_directories(layout: ByteLayout, plan: HeadPlan) -> _Places:
     chain = reserve(1 if plan.layout == "subifd" else n_levels)
     subifds = reserve(0 if plan.layout == "chain" else n_levels - 1)
     pictures = reserve(len(plan.pictures))
-    planes = reserve(len(PLANES) if plan.quality else 0)
-    main = [chain[0], *pictures, *planes, *chain[1:]]
+    main = [chain[0], *pictures, *chain[1:]]
     follow = dict(zip(main, [*main[1:], 0], strict=True))
-    return _Places(
-        chain=chain, subifds=subifds, pictures=pictures, planes=planes, follow=follow
-    )
+    return _Places(chain=chain, subifds=subifds, pictures=pictures, follow=follow)
 
 
 def _put_level(
@@ -203,14 +188,6 @@ def _put_picture(
         offsets_at=(values[STRIP_OFFSETS],),
         counts_at=(values[STRIP_BYTE_COUNTS],),
     )
-
-
-def _put_plane(layout: ByteLayout, quality: QualityGrid, at: int, next_at: int) -> int:
-    """Write a plane of the quality layer; return where its pixels start."""
-    start = layout.reserve(quality.n_bytes)
-    layout.put(start, quality.unknown_plane())
-    _put_directory(layout, at, plane_fields(quality, start), next_at)
-    return start
 
 
 def _put_directory(

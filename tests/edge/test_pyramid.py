@@ -102,6 +102,28 @@ def test_what_is_kept_is_less_than_one_tile_per_column(is_serpentine: bool) -> N
     assert reduced.n_pending == 0
 
 
+def test_wide_slides_keep_the_rest_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tiles come out, whatever is kept plain; nothing is left counted."""
+    rng = np.random.default_rng(2)
+    picture = rng.integers(0, 256, (64, 320, 3), dtype=np.uint8)
+    sizes = compute_level_sizes(320, 64, TILE_PX)
+    made: list[list[ReducedTile]] = []
+    for plain_bytes in (10**9, 5 * 3 * (TILE_PX // 2) ** 2, 0):
+        monkeypatch.setattr("bifocus.edge.pyramid.PLAIN_BYTES", plain_bytes)
+        reduced = ReducedTiles(sizes, TILE_PX, GREY)
+        made.append([])
+        most = 0
+        for row, column in np.ndindex(4, 20):
+            made[-1] += reduced.add((row, column), full_tile(picture, row, column))
+            most = max(most, reduced._plain_bytes)
+        made[-1] += reduced.finish()
+        assert most <= plain_bytes
+        assert reduced._plain_bytes == 0
+    for first, second, third in zip(*made, strict=True):
+        np.testing.assert_array_equal(first.pixels, second.pixels)
+        np.testing.assert_array_equal(first.pixels, third.pixels)
+
+
 def test_valid_size_at_the_corner() -> None:
     assert compute_valid_size((100, 40), (2, 6), TILE_PX) == (8, 4)
     assert compute_valid_size((100, 40), (0, 0), TILE_PX) == (16, 16)
