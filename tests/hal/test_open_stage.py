@@ -95,6 +95,31 @@ def test_the_truth_follows_the_driver(
     stage.close()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", BOARDS)
+def test_commanded_and_true_places_of_a_wrong_scale(
+    kind: str, turned: bool, clock: FakeClock
+) -> None:
+    """3 % too far in x, from where the power came on, which is 0."""
+    firmware = {"variant": kind, "mechanics": {"scale": (1.03, 1.0, 0.98)}}
+    config = stage_config(
+        kind, invert=(turned, False, turned), virtual_firmware=firmware
+    )
+    opened = open_stage(config, clock=clock, seed=0)
+    assert opened.poses is not None
+    target = StagePosition(x_um=-30.0, y_um=90.0, z_um=20.0)
+    receipt = opened.stage.move_to(target)
+    glass = opened.poses.true_pose_at(receipt.settled_s + 1.0)
+    predicted = opened.poses.glass_for(target)
+    assert predicted.x_um == pytest.approx(-30.9)
+    assert predicted.z_um == pytest.approx(19.6)
+    for axis in ("x_um", "y_um", "z_um"):
+        assert getattr(glass, axis) == pytest.approx(getattr(predicted, axis), abs=0.7)
+    back = opened.poses.commanded_for(predicted)
+    assert (back.x_um, back.y_um, back.z_um) == pytest.approx((-30.0, 90.0, 20.0))
+    opened.stage.close()
+
+
 @pytest.mark.parametrize("kind", ["sangaboard", "grbl", "marlin", "asi"])
 def test_the_camera_sees_the_same_as_with_the_virtual_stage(
     kind: str, open_small: Opener
