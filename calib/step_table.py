@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bifocus.calib.axis_step import measure_axes
 from bifocus.calib.focus_step import measure_focus
 from bifocus.calib.illumination_step import measure_illumination
+from bifocus.calib.optics_step import measure_optics
 from bifocus.calib.settling_step import measure_settling
 from bifocus.calib.spacing_step import measure_spacing
 from bifocus.calib.step_result import Step
@@ -101,6 +102,15 @@ STEPS: tuple[StepEntry, ...] = (
         z_frames=0,
         xy_frames=36,
         needs=("focus",),
+    ),
+    StepEntry(
+        name="optics",
+        run=measure_optics,
+        what="NA, aberration, light and colour shift; the offset read-out",
+        z_frames=22,
+        xy_frames=0,
+        needs=("focus",),
+        uses=("illumination",),
     ),
     StepEntry(
         name="spacing",
