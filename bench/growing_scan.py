@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from bifocus.edge.canvas import plan_canvas
 from bifocus.edge.journal import Journal, TileEntry
 from bifocus.edge.plan import ScanPlan, plan_scan
 from bifocus.edge.scan_events import (
@@ -71,11 +72,8 @@ class GrowingScan:
     @property
     def size_px(self) -> tuple[int, int]:
         """Width and height of the slide."""
-        steps = (self.columns - 1, self.rows - 1)
-        width_px, height_px = (
-            round(self.field_px + n * self.field_px * (1 - _OVERLAP)) for n in steps
-        )
-        return width_px, height_px
+        canvas = plan_canvas(self.plan)
+        return canvas.width_px, canvas.height_px
 
     def run(self, *, pause_s: float = 0.0) -> None:
         """Capture, fuse and publish tile after tile; obeys the control."""
@@ -117,10 +115,8 @@ class GrowingScan:
     def _capture(
         self, journal: Journal, number: int, visit: TileVisit, picture: UInt8Image
     ) -> None:
-        left, top = (
-            round(place_um / PIXEL_UM - self.field_px / 2)
-            for place_um in (visit.target.x_um, visit.target.y_um)
-        )
+        corner_px = plan_canvas(self.plan).nominal[visit.row, visit.column]
+        left, top = map(round, corner_px)
         shot = picture[top : top + self.field_px, left : left + self.field_px]
         entry = TileEntry(
             row=visit.row,
@@ -141,6 +137,7 @@ class GrowingScan:
             raw_b=self.folder.save_raw(f"{visit.name}_plus", _blurred(shot, 3)),
         )
         journal.add_tile(entry)
+        self.folder.save_fused(visit.row, visit.column, shot)
         total = len(self.plan.visits)
         self.events.publish(Captured(entry=entry, done=number + 1, total=total))
         quality = 0.55 + 0.4 * float(np.cos(0.5 * visit.row + visit.column)) ** 2

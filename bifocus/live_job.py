@@ -17,6 +17,7 @@ from bifocus.edge.plan import ScanPlan, plan_scan
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.errors import SlideFileError
 from bifocus.jobs import InstrumentFile
+from bifocus.records import StagePosition, TileVisit
 
 
 @contextmanager
@@ -77,7 +78,16 @@ def _plan_from_tiles(tiles: list[JournalledTile], config: Instrument) -> ScanPla
     columns = _step({entry.column: entry.x_um for entry in entries}, nominal[0])
     rows = _step({entry.row: entry.y_um for entry in entries}, nominal[1])
     return ScanPlan(
-        visits=(),
+        visits=tuple(
+            TileVisit(
+                row=entry.row,
+                column=entry.column,
+                target=StagePosition(
+                    x_um=entry.x_um, y_um=entry.y_um, z_um=entry.focus_um
+                ),
+            )
+            for entry in entries
+        ),
         rows=rows[0],
         columns=columns[0],
         step_um=(columns[1], rows[1]),

@@ -8,7 +8,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from bifocus.edge.live_journal import JournalledTile, read_faults, read_tiles
@@ -26,6 +27,7 @@ from bifocus.edge.scan_events import (
 )
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.errors import SlideFileError
+from bifocus.records import UInt8Image
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +39,34 @@ _READ_JOURNAL_S = 0.5
 _SILENT_S = 60.0
 
 
+# Of its time, the share that the feed may spend on reading fused tiles for sketches:
+# the scan needs the cores more.
+_SKETCH_SHARE = 0.2
+
+LoadTile = Callable[[int, int], UInt8Image]
+Places = Mapping[tuple[int, int], tuple[float, float]]
+
+
 @contextmanager
 def feed_from_events(
-    state: LiveState, slide: LiveSlide, events: ScanEvents
+    state: LiveState,
+    slide: LiveSlide,
+    events: ScanEvents,
+    *,
+    load_fused: LoadTile,
+    nominal_px: Places,
 ) -> Iterator[None]:
-    """Follow a scan of this process while the block runs; its last news arrive too."""
+    """Follow a scan of this process while the block runs; its last news arrive too.
+
+    Fused tiles are shown at once at their nominal place in the slide.
+    """
     with ExitStack() as stack:
         subscription = stack.enter_context(events.subscribe())
         state.follow(events.state)
         for text in events.faults:
             state.follow(Fault(text=text))
-        follow = _EventFollower(state, slide, subscription)
+        sketcher = _Sketcher(slide, load_fused, nominal_px)
+        follow = _EventFollower(state, slide, subscription, sketcher)
         stack.enter_context(_running(follow.step, "live-feed"))
         yield
 
@@ -92,9 +111,14 @@ class _EventFollower:
     """Takes events as they come, and looks at the slide after some of them."""
 
     def __init__(
-        self, state: LiveState, slide: LiveSlide, subscription: Subscription
+        self,
+        state: LiveState,
+        slide: LiveSlide,
+        subscription: Subscription,
+        sketcher: "_Sketcher",
     ) -> None:
         self._state = state
+        self._sketcher = sketcher
         self._look = _SlideLook(state, slide)
         self._subscription = subscription
         self._dropped = 0
@@ -105,6 +129,8 @@ class _EventFollower:
         while stamped is not None:
             if not isinstance(stamped.event, Published):
                 self._state.follow(stamped.event)
+            if isinstance(stamped.event, Fused):
+                self._sketcher.add(stamped.event.row, stamped.event.column)
             stamped = self._subscription.get(0.0)
         if self._subscription.dropped > self._dropped:
             lost = self._subscription.dropped - self._dropped
@@ -112,6 +138,42 @@ class _EventFollower:
             text = f"the page missed {lost} messages of the scan; its counts are low"
             self._state.follow(Fault(text=text))
         self._look()
+        self._sketcher.draw()
+
+
+class _Sketcher:
+    """Draws fused tiles where they will lie, the newest first, within its share."""
+
+    def __init__(
+        self, slide: LiveSlide, load_fused: LoadTile, nominal_px: Places
+    ) -> None:
+        self._slide = slide
+        self._load = load_fused
+        self._nominal_px = nominal_px
+        self._waiting: deque[tuple[int, int]] = deque(maxlen=64)
+        self._next_s = 0.0
+
+    def add(self, row: int, column: int) -> None:
+        """Note a tile to draw."""
+        self._waiting.append((row, column))
+
+    def draw(self) -> None:
+        """Draw one tile, if the last ones have not cost too much."""
+        start_s = time.monotonic()
+        if not self._waiting or start_s < self._next_s:
+            return
+        cell = self._waiting.pop()
+        try:
+            pixels = self._load(*cell)
+        except SlideFileError as error:
+            # The scan removes fused tiles at its end, when the slide has them all.
+            logger.debug("live page: no sketch: %s", error)
+            self._waiting.clear()
+            return
+        if cell in self._nominal_px:
+            self._slide.sketch(*self._nominal_px[cell], pixels)
+        spent_s = time.monotonic() - start_s
+        self._next_s = start_s + spent_s / _SKETCH_SHARE
 
 
 class _FolderFollower:

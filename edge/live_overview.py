@@ -22,7 +22,7 @@ _JPEG_QUALITY = 85
 class Overview:
     """The level of a slide that fits `MAX_PX`, painted as tiles appear; thread-safe.
 
-    At most 12 MB, however large the slide is.
+    At most 16 MB, however large the slide is.
     """
 
     def __init__(self, levels: tuple[LevelSize, ...], tile_px: int) -> None:
@@ -34,6 +34,7 @@ class Overview:
         self._picture: UInt8Image = np.full(
             (height_px, width_px, 3), BACKGROUND_GREY, dtype=np.uint8
         )
+        self._is_final = np.zeros((height_px, width_px), dtype=bool)
         self._lock = threading.Lock()
 
     def paint(self, level: int, row: int, column: int, pixels: UInt8Image) -> None:
@@ -44,6 +45,32 @@ class Overview:
         with self._lock:
             place = self._picture[top : top + side_px, left : left + side_px]
             place[:] = small[: place.shape[0], : place.shape[1]]
+            self._is_final[top : top + side_px, left : left + side_px] = True
+
+    def sketch(self, left_px: float, top_px: float, pixels: UInt8Image) -> None:
+        """Put in a picture about where it will lie, until the slide's tiles come.
+
+        Parameters
+        ----------
+        left_px, top_px
+            Corner in full-resolution pixels; what lies beyond the slide is cut off.
+        pixels
+            HxWx3 uint8 at full resolution.
+        """
+        step = 1 << self.level
+        height_px, width_px = (max(1, side // step) for side in pixels.shape[:2])
+        small = cv2.resize(
+            pixels, (width_px, height_px), interpolation=cv2.INTER_AREA
+        ).astype(np.uint8)
+        left, top = max(0, round(left_px / step)), max(0, round(top_px / step))
+        with self._lock:
+            rows, columns = slice(top, top + height_px), slice(left, left + width_px)
+            place, is_final = (
+                self._picture[rows, columns],
+                self._is_final[rows, columns],
+            )
+            small = small[: place.shape[0], : place.shape[1]]
+            place[~is_final] = small[~is_final]
 
     def cut_tile(self, level: int, row: int, column: int) -> bytes:
         """Return a tile of any level as the overview knows it: a JPEG."""

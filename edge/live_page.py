@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from bifocus.config import Instrument
+from bifocus.edge.canvas import plan_canvas
 from bifocus.edge.live_answers import LivePage
 from bifocus.edge.live_feed import feed_from_events, feed_from_folder
 from bifocus.edge.live_pictures import TilePictures
@@ -178,6 +179,7 @@ def serve_live(
         If there are no events and the folder holds no journal.
     """
     step_px = (plan.step_um[0] / plan.pixel_um, plan.step_um[1] / plan.pixel_um)
+    canvas = plan_canvas(plan)
     state = LiveState(
         ScanHeader(
             title=f"{folder.root.name}: {config.name}",
@@ -185,6 +187,7 @@ def serve_live(
             simulated=config.is_simulated,
             grid=(plan.rows, plan.columns),
             total=len(plan.visits),
+            origin_px=canvas.nominal[0, 0],
             step_px=step_px,
             field_px=plan.field_px,
             pixel_um=plan.pixel_um,
@@ -193,11 +196,18 @@ def serve_live(
     shape = (plan.field_px[1], plan.field_px[0])
     tone_curve = config.optics.tone_curve
     correction = FlatFieldCorrection.of_profile(profile, shape, tone_curve)
-    pictures = TilePictures(folder, step_px, correction.apply)
+    pictures = TilePictures(folder, canvas.nominal, correction.apply)
     with ExitStack() as stack:
         slide = stack.enter_context(closing(LiveSlide(folder.slide, state)))
         if events is not None:
-            stack.enter_context(feed_from_events(state, slide, events))
+            feed = feed_from_events(
+                state,
+                slide,
+                events,
+                load_fused=folder.load_fused,
+                nominal_px=canvas.nominal,
+            )
+            stack.enter_context(feed)
         else:
             stack.enter_context(feed_from_folder(state, slide, folder))
         page = LivePage(

@@ -4,7 +4,7 @@ Read from the scan folder at the moment they are asked for, never kept.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -37,8 +37,8 @@ class TilePictures:
     ----------
     folder
         The scan.
-    step_px
-        Distance of neighbouring tiles, to find a tile that is not placed yet.
+    nominal_px
+        (row, column) -> corner in the slide, to find a tile that is not placed yet.
     correct
         Takes the lamp's falloff out of a shot, as the scan does before fusion.
     """
@@ -46,11 +46,11 @@ class TilePictures:
     def __init__(
         self,
         folder: ScanFolder,
-        step_px: tuple[float, float],
+        nominal_px: Mapping[tuple[int, int], tuple[float, float]],
         correct: Callable[[UInt8Image], UInt8Image],
     ) -> None:
         self._folder = folder
-        self._step_px = step_px
+        self._nominal_px = nominal_px
         self._correct = correct
 
     def read(self, row: int, column: int, kind: str) -> tuple[bytes, str] | None:
@@ -87,8 +87,7 @@ class TilePictures:
             return self._folder.load_fused(row, column)
         except SlideFileError:
             height_px, width_px = read_png(self._inside(tile.entry.raw_a)).shape[:2]
-        nominal_px = column * self._step_px[0], row * self._step_px[1]
-        left_px, top_px = tile.place_px or nominal_px
+        left_px, top_px = tile.place_px or self._nominal_px[row, column]
         with SlideReader(self._folder.slide) as slide:
             # A place that is only planned may reach over the edge.
             left = max(0, min(math.floor(left_px), slide.levels[0][0] - width_px))

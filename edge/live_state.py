@@ -36,8 +36,9 @@ SlideTile = tuple[int, int, int]  # level, row, column
 class ScanHeader:
     """What is known of a scan before its first tile.
 
-    `grid` is (rows, columns); `step_px` the distance of neighbours (across, down) and
-    `field_px` the camera's (width, height).
+    `grid` is (rows, columns); `origin_px` the place of the first tile's corner in the
+    slide, `step_px` the distance of neighbours (across, down) and `field_px` the
+    camera's (width, height).
     """
 
     title: str
@@ -45,6 +46,7 @@ class ScanHeader:
     simulated: bool
     grid: tuple[int, int]
     total: int
+    origin_px: tuple[float, float]
     step_px: tuple[float, float]
     field_px: tuple[int, int]
     pixel_um: float

@@ -17,6 +17,7 @@ from bifocus.edge.live_overview import Overview
 from bifocus.edge.live_state import LiveState, SlideShape, SlideTile
 from bifocus.edge.slide_reader import SlideReader
 from bifocus.errors import SlideFileError
+from bifocus.records import UInt8Image
 
 Offsets = npt.NDArray[np.uint64]
 
@@ -86,12 +87,40 @@ class LiveSlide:
         if not (0 <= row < table.shape[0] and 0 <= column < table.shape[1]):
             return None
         version = _version(slide, (level, row, column))
-        if int(table[row, column]) == slide.grey_at and level > 0:
+        if int(table[row, column]) == slide.grey_at:
             piece = slide.overview.cut_tile(level, row, column)
             return SlideTileBytes(jpeg=piece, version=version, final=False)
         jpeg = slide.reader.read_tile_jpeg(level, row, column)
-        is_written = int(table[row, column]) != slide.grey_at
-        return SlideTileBytes(jpeg=jpeg, version=version, final=is_written)
+        return SlideTileBytes(jpeg=jpeg, version=version, final=True)
+
+    def sketch(self, left_px: float, top_px: float, pixels: UInt8Image) -> None:
+        """Show a picture about where it will lie, until its slide tiles are written.
+
+        A tile is stitched for good only when the rows after it are scanned; nobody who
+        looks on wants to wait for that. Called by the thread that looks.
+        """
+        slide = self._open
+        if slide is None:
+            return
+        slide.overview.sketch(left_px, top_px, pixels)
+        slide.painted += 1
+        height_px, width_px = pixels.shape[:2]
+        versions: dict[SlideTile, str] = {}
+        for level, table in enumerate(slide.offsets):
+            side = slide.shape.tile_px << level
+            for row in range(
+                int(top_px // side), int((top_px + height_px) // side) + 1
+            ):
+                for column in range(
+                    int(left_px // side), int((left_px + width_px) // side) + 1
+                ):
+                    is_there = (
+                        0 <= row < table.shape[0] and 0 <= column < table.shape[1]
+                    )
+                    if is_there and int(table[row, column]) == slide.grey_at:
+                        key = level, row, column
+                        versions[key] = _version(slide, key)
+        self._state.tiles_changed(versions)
 
     def overview_jpeg(self) -> bytes | None:
         """Return the whole slide as one small JPEG; None before the file exists."""
@@ -161,10 +190,8 @@ def _is_written(slide: _OpenSlide, level: int, row: int, column: int) -> bool:
 def _version(slide: _OpenSlide, key: SlideTile) -> str:
     level, row, column = key
     at = int(slide.offsets[level][row, column])
-    is_preview = at == slide.grey_at and level > 0
-    return f"{slide.shape.generation}-{'p' if is_preview else ''}" + (
-        f"{slide.painted:x}" if is_preview else f"{at:x}"
-    )
+    place = f"p{slide.painted:x}" if at == slide.grey_at else f"{at:x}"
+    return f"{slide.shape.generation}-{place}"
 
 
 def _open_slide(path: Path, generation: str) -> _OpenSlide:

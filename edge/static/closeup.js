@@ -21,9 +21,9 @@ export class CloseUp {
 
   // Open the tile whose middle is nearest to a place on the slide, in its pixels.
   openAt(x, y) {
-    const { grid, step_px, field_px } = this._header;
+    const { grid, origin_px, step_px, field_px } = this._header;
     const nearest = (place, axis) =>
-      Math.round((place - field_px[axis] / 2) / step_px[axis]);
+      Math.round((place - origin_px[axis] - field_px[axis] / 2) / step_px[axis]);
     const column = Math.min(Math.max(nearest(x, 0), 0), grid[1] - 1);
     const row = Math.min(Math.max(nearest(y, 1), 0), grid[0] - 1);
     this.open(row, column);

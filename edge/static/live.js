@@ -50,6 +50,10 @@ async function begin() {
       } else if (shape && news.tiles.length + news.begins) {
         showOverview();
       }
+      if (news.progress.state === "done") {
+        byId("lost-text").textContent =
+          "– the scan is done and its program has ended. bifocus live SCAN shows it again.";
+      }
       panel.show(news.progress);
       controls.show(news.progress.state);
       overlay.add(news.cells);

@@ -53,7 +53,7 @@ export class Overlay {
   }
 
   _draw() {
-    const { grid, step_px, field_px } = this._header;
+    const { grid, origin_px, step_px, field_px } = this._header;
     this._canvas.hidden = this._legend.box.hidden = this._kind === "none";
     if (this._kind === "none" || !this._slide.viewer) return;
     const known = [...this._cells.values()].filter((cell) => value(cell, this._kind) !== null);
@@ -73,8 +73,8 @@ export class Overlay {
     // Each colour is as large as the step, in the middle of its tile.
     this._slide.overlay(
       this._canvas,
-      (field_px[0] - step_px[0]) / 2,
-      (field_px[1] - step_px[1]) / 2,
+      origin_px[0] + (field_px[0] - step_px[0]) / 2,
+      origin_px[1] + (field_px[1] - step_px[1]) / 2,
       columns * step_px[0],
       rows * step_px[1],
     );

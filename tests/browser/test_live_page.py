@@ -136,7 +136,7 @@ def test_pause_resume_and_stop_by_clicks(
 ) -> None:
     scan, server = live
     page = open_page(server.url)
-    with running(scan, pause_s=0.1) as thread:
+    with running(scan, pause_s=0.5) as thread:
         page.get_by_role("button", name="Pause").click()
         page.get_by_text("Paused", exact=True).wait_for()
         captured = page.locator("#captured").inner_text()
@@ -183,7 +183,7 @@ def test_every_control_is_reached_by_tab_with_a_visible_focus(
 ) -> None:
     scan, server = live
     page = open_page(server.url)
-    with running(scan, pause_s=0.2):
+    with running(scan, pause_s=0.5):
         page.locator(".openseadragon-canvas").first.wait_for()
         reached = []
         for _ in range(14):
@@ -208,7 +208,7 @@ def test_the_token_unlocks_the_buttons(
     scan, server = live
     url = server.url.partition("?")[0]
     page = open_page(url, expected=("401",))
-    with running(scan, pause_s=0.2):
+    with running(scan, pause_s=0.5):
         field = page.get_by_label("enter the token")
         field.fill("a wrong one")
         page.get_by_role("button", name="Unlock").click()
@@ -252,7 +252,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
 ) -> None:
     scan, server = live
     page = open_page(server.url, **PHONE)
-    with running(scan, pause_s=0.1):
+    with running(scan, pause_s=0.5):
         scan.events.publish(Fault(text="x" * 300))  # no spaces to break at
         wait_until(page, lambda: page.locator("#faults").inner_text() != "none")
         page.get_by_label("Focal offset").tap()

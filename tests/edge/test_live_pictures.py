@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> ScanFolder:
 
 
 def test_the_difference_to_an_equal_shot_is_grey(folder: ScanFolder) -> None:
-    pictures = TilePictures(folder, (115.0, 115.0), lambda shot: shot)
+    pictures = TilePictures(folder, {}, lambda shot: shot)
     inner = decode(pictures.read(0, 0, "difference"))[8:-8, 8:-8].astype(int)
     assert np.abs(inner - 128).max() <= 12  # two JPEGs and rounding, doubled
 
@@ -77,13 +77,13 @@ def test_the_shot_is_corrected_before_it_is_compared(folder: ScanFolder) -> None
     def darker(shot: UInt8Image) -> UInt8Image:
         return np.asarray(shot - np.minimum(shot, 20), dtype=np.uint8)
 
-    pictures = TilePictures(folder, (115.0, 115.0), darker)
+    pictures = TilePictures(folder, {}, darker)
     inner = decode(pictures.read(0, 0, "difference"))[8:-8, 8:-8]
     assert float(inner.mean()) == pytest.approx(128 + 2 * 20, abs=3)
 
 
 def test_shots_are_sent_as_they_lie_on_the_disk(folder: ScanFolder) -> None:
-    pictures = TilePictures(folder, (115.0, 115.0), lambda shot: shot)
+    pictures = TilePictures(folder, {}, lambda shot: shot)
     found = pictures.read(0, 0, "plus")
     assert found == ((folder.raw / "plus.png").read_bytes(), "image/png")
     assert pictures.read(5, 5, "plus") is None
@@ -91,6 +91,6 @@ def test_shots_are_sent_as_they_lie_on_the_disk(folder: ScanFolder) -> None:
 
 def test_a_missing_shot_is_named(folder: ScanFolder) -> None:
     (folder.raw / "plus.png").unlink()
-    pictures = TilePictures(folder, (115.0, 115.0), lambda shot: shot)
+    pictures = TilePictures(folder, {}, lambda shot: shot)
     with pytest.raises(SlideFileError, match=r"plus\.png"):
         pictures.read(0, 0, "plus")

@@ -17,6 +17,7 @@ HEADER = ScanHeader(
     simulated=True,
     grid=(3, 4),
     total=12,
+    origin_px=(64.0, 64.0),
     step_px=(230.0, 230.0),
     field_px=(256, 256),
     pixel_um=0.25,

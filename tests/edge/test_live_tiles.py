@@ -49,7 +49,7 @@ def test_tiles_appear_with_the_file_and_keep_their_version(
         unwritten = slide.read(0, 0, 0)
         assert unwritten is not None
         assert not unwritten.final
-        assert np.ptp(pixels_of(unwritten.jpeg)) <= 2
+        assert np.ptp(pixels_of(unwritten.jpeg)) <= 2, "glass"
         writer.write_tile(0, 0, crop(picture, 0, 0))
         assert slide.look() == 0, "what is not published is not shown"
         writer.flush()
@@ -166,3 +166,53 @@ def test_every_level_of_the_overview_shows_the_same_picture(level: int) -> None:
     inside = at < 8 * MAX_PX - 64
     difference = tile[inside, 1] - np.minimum(at / 64, 255)[inside]
     assert np.abs(difference).mean() < 2.0
+
+
+def test_a_sketch_is_shown_until_the_tile_is_written_and_never_over_it(
+    tmp_path: Path, picture: UInt8Image
+) -> None:
+    state = LiveState(HEADER)
+    slide = LiveSlide(tmp_path / "slide.ome.tiff", state)
+    slide.sketch(0.0, 0.0, picture)  # no slide yet: nothing to draw on
+    with SlideWriter(
+        slide.path, describe(400, 300), tile_px=TILE_PX, sync_every=1
+    ) as writer:
+        writer.write_tile(0, 0, crop(picture, 0, 0))
+        slide.look()
+        seen = state.number
+        black = np.zeros((100, 100, 3), dtype=np.uint8)
+        slide.sketch(10.0, 20.0, black)
+        changed = {tuple(tile[:3]) for tile in state.changes(seen).tiles}
+        # Columns 0..1 and rows 0..1 of the grid, but for the written one.
+        finest = {cell for cell in changed if cell[0] == 0}
+        assert finest == {(0, 0, 1), (0, 1, 0), (0, 1, 1)}
+        beside = slide.read(0, 0, 1)
+        assert beside is not None
+        assert not beside.final
+        assert pixels_of(beside.jpeg)[30:, :40].max() < 60
+        written = slide.read(0, 0, 0)
+        assert written is not None
+        assert (
+            np.abs(pixels_of(written.jpeg).astype(int) - picture[:64, :64]).mean() < 4
+        )
+        half = slide.read(1, 0, 0)
+        assert half is not None
+        drawn = pixels_of(half.jpeg)
+        assert np.abs(drawn[:31, :31].astype(int) - 150).max() < 106, "kept"
+        assert drawn[34:55, 8:50].max() < 60, "sketched"
+        writer.write_tile(0, 1, crop(picture, 0, 1))
+        slide.look()
+        now = slide.read(0, 0, 1)
+        assert now is not None
+        assert now.final
+    slide.close()
+
+
+def test_a_sketch_may_reach_over_the_edge(tmp_path: Path) -> None:
+    slide = LiveSlide(tmp_path / "slide.ome.tiff", LiveState(HEADER))
+    with SlideWriter(slide.path, describe(400, 300), tile_px=TILE_PX):
+        slide.look()
+        for corner_px in ((-30.0, -20.0), (350.0, 250.0)):
+            slide.sketch(*corner_px, np.zeros((128, 128, 3), dtype=np.uint8))
+        assert slide.overview_jpeg() is not None
+    slide.close()
