@@ -48,7 +48,16 @@ def test_the_profile_holds_what_the_instrument_is() -> None:
     assert abs(profile.focus_um.value - true_um) < 0.1
     assert profile.simulated
     assert profile.software_version == __version__
-    assert profile.half_spacing_um.value == config.scan.half_spacing_um
+    spacing_um, commanded_um = (
+        profile.values[key] for key in ("half_spacing_um", "half_spacing_commanded_um")
+    )
+    assert profile.half_spacing_um == spacing_um
+    assert commanded_um.value == config.scan.half_spacing_um
+    error_um = abs(spacing_um.value - commanded_um.value)  # this stage's z is true
+    assert error_um < 3 * spacing_um.standard_uncertainty < 0.15
+    assert profile.skipped.keys() == {
+        *("z", "xy", "axes", "settling", "tilt", "optics")
+    }
     assert profile.identity["camera"] == camera_identity
     assert len(profile.raw_sha256) == len(hashlib.sha256().hexdigest())
     assert len(profile.curve["z_um"]) == len(profile.curve["sharpness"])
