@@ -34,13 +34,22 @@ WRITER_PX = 8192
 WIDE_PX = (131_072, 2048)
 
 
-def bench_stitch(side: int = SIDE) -> list[Row]:
-    """Stitch `side` x `side` tiles, clean and hard ones, as they would arrive."""
+def bench_stitch(
+    side: int = SIDE,
+    field_px: tuple[int, int] = (1224, 1024),
+    overlap: float = 0.1,
+) -> list[Row]:
+    """Stitch `side` x `side` tiles, clean and hard ones, as they would arrive.
+
+    Seam errors are against the truth, over all neighbours, also those on glass.
+    """
     rows = []
     for name, faults in (("clean", CLEAN), ("hard", HARD)):
         with tempfile.TemporaryDirectory() as folder:
-            _make_tiles(Path(folder), side, faults)
-            grid = GridScan(side, side, faults=faults)
+            grid = GridScan(
+                side, side, field_px=field_px, overlap=overlap, faults=faults
+            )
+            _make_tiles(Path(folder), grid, overlap, faults)
             rows += _stitch(f"{side * side} {name} tiles", Path(folder), grid)
     return rows
 
@@ -87,17 +96,32 @@ def _tile_path(folder: Path, row: int, column: int) -> Path:
     return folder / f"r{row:03d}_c{column:03d}.png"
 
 
-def _make_tiles(folder: Path, side: int, faults: GridFaults) -> None:
+def _make_tiles(
+    folder: Path, grid: GridScan, overlap: float, faults: GridFaults
+) -> None:
     """Write the tiles from another process, whose memory is not ours."""
-    task = json.dumps({"folder": str(folder), "side": side, "faults": asdict(faults)})
-    command = [sys.executable, "-m", "bifocus.bench_stitch", task]
+    task = {
+        "folder": str(folder),
+        "rows": grid.plan.rows,
+        "columns": grid.plan.columns,
+        "field_px": grid.plan.field_px,
+        "overlap": overlap,
+        "faults": asdict(faults),
+    }
+    command = [sys.executable, "-m", "bifocus.bench_stitch", json.dumps(task)]
     subprocess.run(command, check=True)
 
 
-def _write_tiles(folder: Path, side: int, faults: GridFaults) -> None:
-    grid = GridScan(side, side, faults=faults)
+def _write_tiles(task: dict[str, Any]) -> None:
+    grid = GridScan(
+        task["rows"],
+        task["columns"],
+        field_px=tuple(task["field_px"]),
+        overlap=task["overlap"],
+        faults=GridFaults(**task["faults"]),
+    )
     for visit in grid.plan.visits:
-        path = _tile_path(folder, visit.row, visit.column)
+        path = _tile_path(Path(task["folder"]), visit.row, visit.column)
         write_png(path, grid.tile(visit.row, visit.column))
 
 
@@ -236,5 +260,4 @@ def _forget_peak() -> None:
 
 
 if __name__ == "__main__":
-    task = json.loads(sys.argv[1])
-    _write_tiles(Path(task["folder"]), task["side"], GridFaults(**task["faults"]))
+    _write_tiles(json.loads(sys.argv[1]))

@@ -17,15 +17,16 @@ KEYS = {
 }
 
 
+@pytest.mark.slow
 def test_rows_have_the_keys_of_the_design() -> None:
-    outcome = run_cli("bench", "stitch", "--json")
+    outcome = run_cli("bench", "writer", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     rows = outcome.document["rows"]
-    assert len(rows) == 2
+    assert len(rows) == 4
     for row in rows:
         assert set(row) >= KEYS
-        assert 0 < row["cpu_s"] < 10
-        assert 0 < row["wall_s"] < 20
+        assert 0 < row["cpu_s"] < 30
+        assert 0 < row["wall_s"] < 200
         assert row["peak_mb"] > 20
 
 
