@@ -18,7 +18,7 @@ from bifocus.cli_calibration import calibration
 from bifocus.cli_devices import devices
 from bifocus.cli_export import exports
 from bifocus.cli_firmware import firmware
-from bifocus.cli_live import LiveOption, live_page, onlookers_of
+from bifocus.cli_live import live_page
 from bifocus.cli_networks import networks
 from bifocus.cli_output import (
     err_console,
@@ -48,6 +48,7 @@ from bifocus.edge.pairs_folder import (
 from bifocus.errors import BifocusError, ConfigError
 from bifocus.instrument_text import CameraKind, StageKind, instrument_text
 from bifocus.jobs import InstrumentFile
+from bifocus.live_options import LiveOption, onlookers_of
 from bifocus.report_page import format_duration
 from bifocus.whole_file import write_whole
 

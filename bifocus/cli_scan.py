@@ -19,6 +19,7 @@ from bifocus.cli_output import (
 from bifocus.config import EngineName
 from bifocus.errors import BifocusError, BlankSlideError
 from bifocus.json_log import json_log
+from bifocus.live_options import LiveOption, MetricsOption, onlookers_of
 
 if TYPE_CHECKING:
     from bifocus.edge.scan_result import ScanResult
@@ -72,6 +73,8 @@ def scan(
         Path | None,
         typer.Option(help="Folder for a recording of the wire and the frames."),
     ] = None,
+    live: LiveOption = None,
+    metrics: MetricsOption = None,
     log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,6 +92,7 @@ def scan(
             engine=engine,
             profile=profile,
             record=record,
+            onlookers=onlookers_of(live, metrics),
             progress=progress,
         )
     _report(result, as_json=as_json)
