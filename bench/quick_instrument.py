@@ -21,8 +21,8 @@ from bifocus.hal.sensor import Sensor
 from bifocus.hal.virtual_camera import VirtualCamera
 from bifocus.hal.virtual_stage import VirtualStage
 from bifocus.optics import Objective, depth_of_field_um, frequency_grid_per_um
-from bifocus.records import FloatImage, StagePosition
-from bifocus.sharpness import brenner, to_gray
+from bifocus.records import FloatImage, StagePosition, UInt8Image
+from bifocus.sharpness import brenner
 from bifocus.transfer import Light, compute_transfer
 
 Complex64 = npt.NDArray[np.complex64]
@@ -80,7 +80,7 @@ class PeriodicRenderer:
         self._tables = compute_transfer(objective, light, radii, nodes_um)
 
     def render(self, x_um: float, y_um: float, z_um: float) -> FloatImage:
-        """Return grey light (side, side, 3) with the stage truly at this pose."""
+        """Return green light (side, side, 1) with the stage truly at this pose."""
         total = np.zeros(self.specimen.spectra.shape[1:], np.complex64)
         for height_um, spectrum in zip(
             self.specimen.heights_um, self.specimen.spectra, strict=True
@@ -89,7 +89,7 @@ class PeriodicRenderer:
         if x_um or y_um:
             total *= self._ramp(x_um, y_um)
         light = np.maximum(1 - scipy.fft.irfft2(total, s=self.shape), 0)
-        return np.repeat(light[..., None], 3, axis=2).astype(np.float32)
+        return light[..., None].astype(np.float32)
 
     def _transfer(self, defocus_um: float) -> Float32:
         place = (defocus_um - self._first_um) / self._node_um
@@ -106,6 +106,19 @@ class PeriodicRenderer:
         fx = np.fft.rfftfreq(columns, pixel_um)[None, :]
         ramp = np.exp(2j * np.pi * (fy * y_um + fx * x_um))
         return np.asarray(ramp, np.complex64)
+
+
+class GreySensor:
+    """The green of a sensor alone: a third of the noise to draw."""
+
+    def __init__(self, sensor: Sensor) -> None:
+        self._sensor = sensor
+
+    def expose(
+        self, light: FloatImage, rng: np.random.Generator, gain: float = 1.0
+    ) -> UInt8Image:
+        """Return the noisy grey picture (rows, columns)."""
+        return self._sensor.expose(light, rng, gain)[..., 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +144,7 @@ class QuickInstrument:
         for _ in range(3):
             z_um = np.linspace(centre_um - half_um, centre_um + half_um, 21)
             curve = [
-                brenner(to_gray(self.renderer.render(0.0, 0.0, float(z)))) for z in z_um
+                brenner(self.renderer.render(0.0, 0.0, float(z))[..., 0]) for z in z_um
             ]
             centre_um = float(z_um[int(np.argmax(curve))])
             half_um /= 5
@@ -192,12 +205,17 @@ def make_instrument(
     eye = VirtualCamera(
         facts,
         renderer=cast("Any", renderer),
-        sensor=Sensor(
-            full_well_e=facts.full_well_e,
-            read_noise_e=facts.read_noise_e,
-            white_level=facts.white_level,
-            falloff=0.0,
-            tone_curve="linear",
+        sensor=cast(
+            "Any",
+            GreySensor(
+                Sensor(
+                    full_well_e=facts.full_well_e,
+                    read_noise_e=facts.read_noise_e,
+                    white_level=facts.white_level,
+                    falloff=0.0,
+                    tone_curve="linear",
+                )
+            ),
         ),
         poses=driver,
         clock=clock,
@@ -208,7 +226,7 @@ def make_instrument(
         camera=eye,
         clock=clock,
         config=config,
-        region_um=(0.0, 0.0, 1.0, 1.0),
+        region_um=(-0.5, -0.5, 1.0, 1.0),  # its middle is (0, 0)
     )
     return QuickInstrument(bench=bench, stage=driver, renderer=renderer)
 

@@ -134,25 +134,24 @@ def predict_curve(
         Standard deviation of the height of one shot.
     """
     unit_um = objective.refractive_index * objective.wavelength_um / objective.na**2
-    unknown_um = float(np.hypot(repeatability_um, MODEL_SD_UNITS * unit_um))
-    mean, worst = [], []
-    for half_um in half_spacings_um.tolist():
-        error = wiener_error(
-            tissue,
-            objective,
-            light,
-            planes_um=np.array([-half_um, half_um]),
-            offsets_um=_OFFSETS * spread_um,
-            unknown_um=unknown_um,
-        )
-        quality_db = -10 * np.log10(np.maximum(error, 1e-12))
-        mean.append(float(_WEIGHTS @ quality_db))
-        order = np.argsort(quality_db)
-        share = np.cumsum(_WEIGHTS[order])
-        worst.append(float(np.interp(0.1, share, quality_db[order])))
+    offsets_um = _OFFSETS * spread_um
+    halves_um = half_spacings_um[:, None]
+    shots_um = [offsets_um + halves_um, offsets_um - halves_um]
+    error = wiener_error(
+        tissue,
+        objective,
+        light,
+        defoci_um=np.stack([shot_um.ravel() for shot_um in shots_um]),
+        unknown_um=float(np.hypot(repeatability_um, MODEL_SD_UNITS * unit_um)),
+    ).reshape(half_spacings_um.size, offsets_um.size)
+    quality_db = -10 * np.log10(np.maximum(error, 1e-12))
+    worst = []
+    for one_db in quality_db:
+        order = np.argsort(one_db)
+        worst.append(np.interp(0.1, np.cumsum(_WEIGHTS[order]), one_db[order]))
     return SpacingCurve(
         half_spacing_um=half_spacings_um,
-        mean_db=np.array(mean),
+        mean_db=quality_db @ _WEIGHTS,
         worst_tenth_db=np.array(worst),
     )
 
@@ -162,18 +161,15 @@ def wiener_error(
     objective: Objective,
     light: Light,
     *,
-    planes_um: Float64,
-    offsets_um: Float64,
+    defoci_um: Float64,
     unknown_um: float,
 ) -> Float64:
-    """Return the mean squared error of a pixel, full scale 1, for each offset.
+    """Return the mean squared error of a pixel, full scale 1, in some cases.
 
     Parameters
     ----------
-    planes_um
-        Heights of the shots, shape (shots,).
-    offsets_um
-        Heights of the tissue's best focus, shape (offsets,).
+    defoci_um
+        Height of the tissue's best focus over each shot, shape (shots, cases).
     unknown_um
         To what standard deviation the height of a shot is known.
     """
@@ -184,9 +180,8 @@ def wiener_error(
         table = compute_transfer(objective, light, tissue.frequency_per_um, z_um)
         return table.astype(np.float64)
 
-    gain = np.zeros((offsets_um.size, tissue.count.size))
-    for plane_um in planes_um.tolist():
-        z_um = offsets_um - plane_um
+    gain = np.zeros((defoci_um.shape[1], tissue.count.size))
+    for z_um in defoci_um:
         slope = (transfer(z_um + step_um) - transfer(z_um - step_um)) / (2 * step_um)
         noise = 1 + tissue.signal * (slope * unknown_um) ** 2
         gain += transfer(z_um) ** 2 / noise

@@ -46,8 +46,7 @@ def test_the_error_is_that_of_a_wiener_filter(offset_um: float) -> None:
         one_ring(0.8, 50.0),
         GREEN,
         Light(),
-        planes_um=np.array([-0.75, 0.75]),
-        offsets_um=np.array([offset_um]),
+        defoci_um=np.array([[offset_um + 0.75], [offset_um - 0.75]]),
         unknown_um=0.0,
     )
     frequency = np.array([0.8])
@@ -65,8 +64,7 @@ def test_shots_of_unknown_height_are_worth_less() -> None:
             one_ring(0.8, 1e4),
             GREEN,
             Light(),
-            planes_um=np.array([-0.75, 0.75]),
-            offsets_um=np.zeros(1),
+            defoci_um=np.array([[0.75], [-0.75]]),
             unknown_um=unknown_um,
         )[0]
         for unknown_um in (0.0, 0.1, 0.3)
