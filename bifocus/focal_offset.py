@@ -59,7 +59,8 @@ class PairOptics:
     `light` is None where nobody has said or measured how the tissue is lit; the fusion
     then reads it from the pair (`bifocus.light_choice`). `chromatic_um` is the height
     of best focus of each colour over green's, and `z_scale` how many micrometres the
-    optics see in one of the stage's: offsets and dD are the stage's.
+    optics see in one of the stage's: offsets and dD are the stage's. `is_measured` says
+    that a stack of this instrument has shown all of it: nothing foreign is expected.
     """
 
     na: float
@@ -70,6 +71,7 @@ class PairOptics:
     light: Light | None = None
     chromatic_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
     z_scale: float = 1.0
+    is_measured: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that are no optics; `Objective` checks the rest."""

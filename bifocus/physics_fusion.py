@@ -56,7 +56,8 @@ Float32 = npt.NDArray[np.float32]
 MIN_SIDE_PX = 64
 
 # Share of the Wiener image in the mix: on pairs of foreign optics a little less than
-# all of it is best, on matched optics it costs 0.1 dB (docs/decisions/0006).
+# all of it is best, on matched optics it costs 0.1 dB (docs/decisions/0006), and 0.25
+# dB on a whole instrument whose optics were measured: there all of it is taken.
 TRUST = 0.9
 # No frequency is amplified more than this; noise beyond the model would be, too.
 MAX_GAIN = 2.5
@@ -319,7 +320,8 @@ def _wiener_share(local_um: Float32, optics: PairOptics) -> Float32:
     nearer_um = np.abs(np.abs(local_um) - optics.half_spacing_um)
     low, high = (units * optics.focus_unit_um for units in IN_FOCUS_UNITS)
     rise = np.asarray(np.clip((nearer_um - low) / (high - low), 0, 1))
-    share = TRUST * rise * rise * (3 - 2 * rise)
+    trust = 1.0 if optics.is_measured else TRUST
+    share = trust * rise * rise * (3 - 2 * rise)
     return np.asarray(share, dtype=np.float32)
 
 

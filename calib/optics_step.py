@@ -88,12 +88,14 @@ def measure_optics(bench: Bench, before: Mapping[str, StepResult]) -> StepResult
         light=fit.light,
         chromatic_um=fit.chromatic_um,
         z_scale=fit.values["z_scale"],
+        is_measured=True,
     )
     readout = fit_readout(
         stack.planes,
         stack.z_um,
         fit.focus_um,
-        fit.focus_spread_um / layout.effective_blocks**0.5,
+        # Pairs weight the blocks otherwise than the fit does: relief is doubt of F.
+        fit.focus_spread_um,
         apart=stack.apart,
         optics=pair_optics,
         tone_curve=optics.tone_curve,

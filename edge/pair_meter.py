@@ -49,6 +49,7 @@ def pair_optics(
         light=calibrated.light,
         chromatic_um=calibrated.chromatic_um,
         z_scale=calibrated.z_scale,
+        is_measured=True,
     )
 
 
