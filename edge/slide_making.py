@@ -29,7 +29,7 @@ from bifocus.edge.timings import StageTimings
 from bifocus.edge.truth import TruthReport, evaluate, observe
 from bifocus.errors import BlankSlideError
 from bifocus.hal.virtual_truth import VirtualTruth
-from bifocus.illumination import FlatFieldCorrection
+from bifocus.illumination import FlatFieldCorrection, GlassLevels
 from bifocus.records import InstrumentProfile, UInt8Image
 
 # Properties of the journal.
@@ -230,6 +230,11 @@ class SlideMaking:
                 path = entry.raw_b
             return self.correction.apply(self.setup.folder.load_raw(path))
 
+        config, (columns, rows) = self.setup.config, self.setup.plan.field_px
+        glass = GlassLevels.of_profile(self.setup.profile)
+        white = FlatFieldCorrection(
+            None, (rows, columns), config.optics.tone_curve, glass
+        )
         seen = [observe(truth, line) for line in lines]
         return evaluate(
             truth,
@@ -238,5 +243,6 @@ class SlideMaking:
             plan=self.setup.plan,
             placement=placement,
             load_sharper=load_sharper,
-            settings=self.setup.config.scan,
+            whiten=white.apply,
+            settings=config.scan,
         )

@@ -98,9 +98,14 @@ def evaluate(
     plan: ScanPlan,
     placement: Placement,
     load_sharper: TileLoader,
+    whiten: Callable[[UInt8Image], UInt8Image],
     settings: Scan,
 ) -> TruthReport:
-    """Compare the finished slide with the truth; see the module's text."""
+    """Compare the finished slide with the truth; see the module's text.
+
+    `whiten` takes the dark level and the lamp's colour off the truth as the scan does
+    off its tiles: what is compared is focus and place, not the choice of white.
+    """
     shape = (plan.field_px[1], plan.field_px[0])
     by_cell = {(tile.row, tile.column): tile for tile in tiles}
     stitch_px, origin_um = _stitch_errors(placement, by_cell, plan.pixel_um)
@@ -116,7 +121,7 @@ def evaluate(
                 origin_um[0] + left * plan.pixel_um,
                 origin_um[1] + top * plan.pixel_um,
             )
-            ideal = truth.encode(truth.render_truth(*centre_um))
+            ideal = whiten(truth.encode(truth.render_truth(*centre_um)))
             window = read_window(slide, left, top, shape)
             fused_db.append(psnr_db(_inside(window), _inside(ideal)))
             other = sharper.render(left, top, shape[1], shape[0])

@@ -53,8 +53,13 @@ class Sensor:
         return encode(electrons, self.tone_curve)
 
     def encode(self, light: FloatImage) -> UInt8Image:
-        """Return the picture without noise, under even, white light, dark level off."""
-        return encode(light * np.float32(self.white_level), self.tone_curve)
+        """Return the picture without noise and with even illumination."""
+        levels = light * np.float32(self.white_level)
+        if self.white_balance != (1.0, 1.0, 1.0):
+            levels *= np.asarray(self.white_balance, np.float32)
+        if self.dark_level:
+            levels += np.float32(self.dark_level / 255)
+        return encode(levels, self.tone_curve)
 
     def true_values(self) -> dict[str, float]:
         """Return the truth of what calibration measures of light and sensor.
