@@ -132,7 +132,7 @@ def calibrate_instrument(
     """
     instrument.plan_dry(region_um)
     _check_writable(out)
-    path, report = out / "profile.yaml", None
+    path, made = out / "profile.yaml", None
     with _open(instrument) as devices:
         bench = bench_of(devices, region_um)
         if is_brief:
@@ -143,10 +143,10 @@ def calibrate_instrument(
                 bench, out, only=only, is_fresh=is_fresh, on_step=on_step
             )
             profile = made.profile
-            report = write_calibration_report(
-                out, profile, made.results, instrument.config
-            )
         truth = _truth_of(devices, profile, region_um)
+    report = None
+    if made is not None:
+        report = write_calibration_report(out, profile, made.results, instrument.config)
     return CalibratedInstrument(profile=profile, path=path, report=report, truth=truth)
 
 
