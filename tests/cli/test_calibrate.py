@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from bifocus import jobs
 from bifocus.calib.procedure import calibrate_into
 from bifocus.calib.profile_file import read_profile
+from bifocus.calib.step_result import Bench, StepResult
 from bifocus.calib.step_table import STEPS
 from bifocus.jobs import CalibratedInstrument
 from tests.calib.fake_steps import FakeSteps
@@ -105,6 +107,12 @@ def test_wrong_options(
     assert not list(tmp_path.iterdir())
 
 
+def end_this_process(bench: Bench, before: Mapping[str, StepResult]) -> StepResult:
+    """A step in whose midst somebody ends the program."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return pytest.fail("SIGTERM was not heard")
+
+
 def test_sigterm_stops_and_the_next_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,9 +126,7 @@ def test_sigterm_stops_and_the_next_run_goes_on(
     with open_scanner(config) as twin:
         steps = FakeSteps(twin)
         entries = [
-            replace(entry, run=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-            if entry.name == "tilt"
-            else entry
+            replace(entry, run=end_this_process) if entry.name == "tilt" else entry
             for entry in steps.entries
         ]
         with monkeypatch.context() as patch:
