@@ -102,6 +102,8 @@ def scan(
 def resume(
     scan_folder: Annotated[Path, typer.Argument(metavar="SCAN", help="Scan folder.")],
     engine: EngineOption = None,
+    live: LiveOption = None,
+    metrics: MetricsOption = None,
     log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,7 +115,12 @@ def resume(
         _can_go_on(scan_folder),
         show_progress("tiles") as progress,
     ):
-        result = resume_scan(scan_folder, engine=engine, progress=progress)
+        result = resume_scan(
+            scan_folder,
+            engine=engine,
+            onlookers=onlookers_of(live, metrics),
+            progress=progress,
+        )
     if result is not None:
         _report(result, as_json=as_json)
     elif as_json:

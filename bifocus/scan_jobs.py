@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast, get_args
 
@@ -15,6 +15,7 @@ from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.finish_scan import finish_scan
 from bifocus.edge.fusers import Fuser
 from bifocus.edge.journal import Journal
+from bifocus.edge.live_page import Onlookers, let_look_on
 from bifocus.edge.scan import Progress, Scan, ScanResult
 from bifocus.edge.scan_events import ScanControl, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
@@ -34,6 +35,7 @@ def resume_scan(
     root: Path,
     *,
     engine: EngineName | None = None,
+    onlookers: Onlookers | None = None,
     progress: Progress | None = None,
     events: ScanEvents | None = None,
     control: ScanControl | None = None,
@@ -46,7 +48,7 @@ def resume_scan(
         The scan folder.
     engine
         Another engine for what is left; default: the scan's own.
-    progress, events, control
+    onlookers, progress, events, control
         As `bifocus.jobs.scan_instrument`.
 
     Returns
@@ -69,9 +71,24 @@ def resume_scan(
     wish = EngineWish.of(
         setup.config.scan, engine or _engine_named(properties.get(ENGINE, ""))
     )
-    with closing(choose_fuser(properties.get(MODEL, "auto"), wish)) as fuser:
+    with ExitStack() as stack:
+        fuser = choose_fuser(properties.get(MODEL, "auto"), wish)
+        stack.enter_context(closing(fuser))
         folder.raw.mkdir(exist_ok=True)
         folder.fused.mkdir(exist_ok=True)
+        events, control = events or ScanEvents(), control or ScanControl()
+        stack.enter_context(
+            let_look_on(
+                onlookers or Onlookers(),
+                folder,
+                setup.plan,
+                config=setup.config,
+                profile=setup.profile,
+                strategy=setup.strategy,
+                events=events,
+                control=control,
+            )
+        )
         if n_captured == len(setup.plan.visits):
             logger.info("%s: all tiles are captured: no devices are needed", root)
             return finish_scan(setup, fuser, events)
@@ -128,8 +145,8 @@ def _go_on(
     setup: ScanSetup,
     fuser: Fuser,
     progress: Progress | None,
-    events: ScanEvents | None,
-    control: ScanControl | None,
+    events: ScanEvents,
+    control: ScanControl,
 ) -> ScanResult:
     with open_instrument(instrument.config, base_dir=instrument.path.parent) as devices:
         if devices.stage.capabilities.needs_home:

@@ -52,20 +52,22 @@ def feed_from_events(
     state: LiveState,
     slide: LiveSlide,
     events: ScanEvents,
-    *,
-    load_fused: LoadTile,
+    folder: ScanFolder,
     nominal_px: Places,
 ) -> Iterator[None]:
     """Follow a scan of this process while the block runs; its last news arrive too.
 
-    Fused tiles are shown at once at their nominal place in the slide.
+    What an earlier session captured comes from the journal. Fused tiles are shown at
+    once at their nominal place in the slide.
     """
     with ExitStack() as stack:
         subscription = stack.enter_context(events.subscribe())
+        if folder.journal.exists():
+            _recall(state, read_tiles(folder.journal))
         state.follow(events.state)
         for text in events.faults:
             state.follow(Fault(text=text))
-        sketcher = _Sketcher(slide, load_fused, nominal_px)
+        sketcher = _Sketcher(slide, folder.load_fused, nominal_px)
         follow = _EventFollower(state, slide, subscription, sketcher)
         stack.enter_context(_running(follow.step, "live-feed"))
         yield
@@ -84,9 +86,20 @@ def feed_from_folder(
     """
     follow = _FolderFollower(state, slide, folder)
     follow.read()
-    state.forget_times()
+    state.forget_pace()
+    state.forget_start()
     with _running(follow.step, "live-feed"):
         yield
+
+
+def _recall(state: LiveState, tiles: list[JournalledTile]) -> None:
+    """Tell the state of tiles that were captured before anybody looked on."""
+    for number, tile in enumerate(tiles, start=1):
+        total = max(state.header.total, number)
+        state.follow(Captured(entry=tile.entry, done=number, total=total))
+        if tile.quality is not None:
+            state.follow(_fused(tile))
+    state.forget_pace()
 
 
 class _SlideLook:

@@ -200,14 +200,9 @@ def serve_live(
     with ExitStack() as stack:
         slide = stack.enter_context(closing(LiveSlide(folder.slide, state)))
         if events is not None:
-            feed = feed_from_events(
-                state,
-                slide,
-                events,
-                load_fused=folder.load_fused,
-                nominal_px=canvas.nominal,
+            stack.enter_context(
+                feed_from_events(state, slide, events, folder, canvas.nominal)
             )
-            stack.enter_context(feed)
         else:
             stack.enter_context(feed_from_folder(state, slide, folder))
         page = LivePage(

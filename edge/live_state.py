@@ -130,13 +130,14 @@ class LiveState:
             self._number += 1
             self._changed.notify_all()
 
-    def forget_times(self) -> None:
-        """Count no pace from the tiles so far: they are older than they seem.
-
-        The time of the whole scan is then what the scan itself tells.
-        """
+    def forget_pace(self) -> None:
+        """Count no pace from the tiles so far: they are older than they seem."""
         with self._changed:
             self._captured_s.clear()
+
+    def forget_start(self) -> None:
+        """Let the time of the scan be what the scan itself tells: it began earlier."""
+        with self._changed:
             self._start_s = None
 
     # What the slide's watcher tells.

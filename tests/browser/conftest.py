@@ -28,6 +28,7 @@ def browser() -> Iterator["Browser"]:
         pytest.skip("needs OpenSeadragon: make viewer")
     # Chromium's own sandbox refuses to run for root, as in most containers.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    arguments.append("--disable-dev-shm-usage")  # which is tiny in containers
     with playwright_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser

@@ -4,7 +4,9 @@ import http.client
 import json
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,14 @@ import pytest
 
 from bench.growing_scan import GrowingScan
 from bifocus.edge.journal import Journal
-from bifocus.edge.live_page import LiveAddress, serve_live
+from bifocus.edge.live_page import (
+    LiveAddress,
+    Onlookers,
+    let_look_on,
+    serve_live,
+)
 from bifocus.edge.live_server import MAX_BODY_BYTES, MAX_STREAMS, LiveServer
-from bifocus.edge.scan_events import Fault
+from bifocus.edge.scan_events import Fault, ScanEvents
 from bifocus.edge.slide_reader import SlideReader
 from bifocus.errors import ConfigError, SlideFileError
 from tests.edge.live_setup import config_and_profile, growing_page, small_scan
@@ -466,3 +473,41 @@ def test_a_finished_scan_tells_its_own_time_and_faults(tmp_path: Path) -> None:
     assert progress["waits_s"] == {"fuse_s": 3.0}
     assert progress["faults"] == ["a cable"]
     assert progress["timings_ms"]["capture"]["n"] == 24
+
+
+def test_onlookers_of_a_resumed_scan_know_its_earlier_tiles(tmp_path: Path) -> None:
+    scan = small_scan(tmp_path / "scan")
+    scan.run()
+    config, profile = config_and_profile(scan)
+    said: list[str] = []
+    with (
+        ExitStack() as until,
+        let_look_on(
+            Onlookers(
+                live=LiveAddress(),
+                metrics=("127.0.0.1", 0),
+                say=said.append,
+                until=until,
+            ),
+            scan.folder,
+            scan.plan,
+            config=config,
+            profile=profile,
+            strategy="two-shot",
+            events=ScanEvents(),
+            control=scan.control,
+        ),
+    ):
+        metrics, page = (line.partition(": ")[2] for line in said)
+        with urllib.request.urlopen(metrics, timeout=10) as answer:
+            assert b"bifocus_disk_free_bytes" in answer.read()
+        base = page.partition("?")[0]
+        with urllib.request.urlopen(f"{base}state.json", timeout=10) as answer:
+            state = json.loads(answer.read())
+        assert state["progress"]["captured"] == state["progress"]["fused"] == 24
+        assert state["progress"]["tiles_per_minute"] is None
+        assert state["can_act"] is True
+        with urllib.request.urlopen(f"{base}metrics", timeout=10) as answer:
+            assert b"bifocus_tiles_captured" in answer.read()
+    with pytest.raises(OSError):
+        urllib.request.urlopen(base, timeout=10)
