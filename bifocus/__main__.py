@@ -34,6 +34,7 @@ from bifocus.cli_output import (
     show_progress,
 )
 from bifocus.cli_scan import scans
+from bifocus.cli_slides import slides
 from bifocus.config import EngineName
 from bifocus.config_model import parse_model
 from bifocus.demo import run_demo
@@ -77,6 +78,7 @@ app = typer.Typer(
 app.add_typer(scans)
 app.add_typer(networks)
 app.add_typer(exports)
+app.add_typer(slides)
 app.add_typer(firmware)
 app.add_typer(devices)
 app.add_typer(calibration)

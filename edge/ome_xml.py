@@ -16,6 +16,7 @@ from bifocus.errors import SlideFileError
 
 OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 NOTES_NAMESPACE = "bifocus/slide-notes"
+WAVELENGTH = "wavelength_um "
 TILES_NAMESPACE = "bifocus/source-tiles"
 SIMULATED_TEXT = "SIMULATED: made on the virtual instrument, not from glass."
 SCANNED_TEXT = "Scanned slide."
@@ -140,6 +141,55 @@ def compose_ome_xml(
     return f'<?xml version="1.0" encoding="UTF-8"?>{body}'
 
 
+def parse_ome_xml(text: str) -> SlideDescription:
+    """Return the description from which `compose_ome_xml` made a text.
+
+    Raises
+    ------
+    SlideFileError
+        If it is no such text.
+    """
+    names = {"o": OME_NAMESPACE}
+    try:
+        root = ElementTree.fromstring(text)
+        pixels = root.find("o:Image/o:Pixels", names)
+        objective = root.find("o:Instrument/o:Objective", names)
+        microscope = root.find("o:Instrument/o:Microscope", names)
+        if pixels is None or objective is None or microscope is None:
+            msg = "the OME-XML names no pixels, objective or microscope"
+            raise SlideFileError(msg)
+        notes = {
+            m.attrib["K"]: m.text or ""
+            for m in root.iterfind(
+                f".//o:MapAnnotation[@Namespace='{NOTES_NAMESPACE}']//o:M", names
+            )
+        }
+        colours = {
+            name.removeprefix(WAVELENGTH): float(notes.pop(name))
+            for name in list(notes)
+            if name.startswith(WAVELENGTH)
+        }
+        red, green, blue = colours
+        return SlideDescription(
+            width_px=int(pixels.attrib["SizeX"]),
+            height_px=int(pixels.attrib["SizeY"]),
+            pixel_um=float(pixels.attrib["PhysicalSizeX"]),
+            objective=objective.attrib["Model"],
+            magnification=float(objective.attrib["NominalMagnification"]),
+            na=float(objective.attrib["LensNA"]),
+            instrument=microscope.attrib["Model"],
+            software=root.attrib["Creator"],
+            acquired_utc=notes.pop("acquired_utc"),
+            simulated=notes.pop("simulated") == "true",
+            channel_names=(red, green, blue),
+            wavelengths_um=(colours[red], colours[green], colours[blue]),
+            notes=notes,
+        )
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        msg = f"the OME-XML is not that of a slide of ours: {error}"
+        raise SlideFileError(msg) from error
+
+
 def _add_instrument(root: ElementTree.Element, description: SlideDescription) -> None:
     instrument = ElementTree.SubElement(root, "Instrument", ID="Instrument:0")
     ElementTree.SubElement(
@@ -236,7 +286,7 @@ def _add_notes(
     pairs = {
         "simulated": "true" if description.simulated else "false",
         "acquired_utc": description.acquired_utc,
-        **{f"wavelength_um {name}": repr(float(um)) for name, um in colours},
+        **{f"{WAVELENGTH}{name}": repr(float(um)) for name, um in colours},
         **description.notes,
     }
     annotations = ElementTree.SubElement(root, "StructuredAnnotations")

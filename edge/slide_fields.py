@@ -21,6 +21,7 @@ STRIP_OFFSETS = 273
 STRIP_BYTE_COUNTS = 279
 IMAGE_DESCRIPTION = 270
 SUBIFDS = 330
+ICC_PROFILE = 34675
 CENTIMETRE = 3
 UM_PER_CM = 10_000
 # IEC 61966-2-1 (sRGB): the white point D65, and the primaries.
@@ -121,7 +122,7 @@ def top_fields(
         bigtiff.text(306, acquired),
         bigtiff.rationals(318, *WHITE_POINT),
         bigtiff.rationals(319, *PRIMARIES),
-        bigtiff.blob(34675, compose_icc_profile()),
+        bigtiff.blob(ICC_PROFILE, compose_icc_profile()),
     ]
     if subifd_at:
         fields.append(bigtiff.ifd8s(SUBIFDS, *subifd_at))

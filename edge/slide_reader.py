@@ -19,8 +19,15 @@ import simplejpeg
 
 from bifocus.edge import bigtiff
 from bifocus.edge.growing_file import replace_file
+from bifocus.edge.ome_xml import SlideDescription, parse_ome_xml
 from bifocus.edge.pyramid import LevelSize, compute_grid, compute_valid_size
-from bifocus.edge.slide_fields import SUBIFDS, TILE_BYTE_COUNTS, TILE_OFFSETS
+from bifocus.edge.slide_fields import (
+    ICC_PROFILE,
+    IMAGE_DESCRIPTION,
+    SUBIFDS,
+    TILE_BYTE_COUNTS,
+    TILE_OFFSETS,
+)
 from bifocus.edge.tile_codec import (
     DEFLATE_COMPRESSION,
     HORIZONTAL_DIFFERENCES,
@@ -96,6 +103,25 @@ class SlideReader:
         self._is_open = True
         self.levels = tuple(level.size for level in self._levels)
         self.tile_px = self._levels[0].tile_px
+
+    def read_description(self) -> SlideDescription:
+        """Return what the slide says of itself now; raises SlideFileError."""
+        text = self._read_values(IMAGE_DESCRIPTION).rstrip(b"\0").decode()
+        return parse_ome_xml(text)
+
+    def read_icc_profile(self) -> bytes:
+        """Return the colour profile."""
+        return self._read_values(ICC_PROFILE)
+
+    @property
+    def has_subifds(self) -> bool:
+        """Whether OME-TIFF readers see a pyramid."""
+        return self._has_subifds
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether the pixels are those that were written, bit by bit."""
+        return isinstance(self._levels[0].codec, LosslessCodec)
 
     def read_tile_jpeg(self, level: int, row: int, column: int) -> bytes:
         """Return the JPEG stream of a tile, grey where nothing is written yet.
@@ -178,6 +204,17 @@ class SlideReader:
         """Close the file."""
         self.close()
 
+    def _read_values(self, number: int) -> bytes:
+        """Return the bytes of a field of the first directory, read afresh."""
+        (at,) = self._unpack("<Q", 8)
+        (n_fields,) = self._unpack("<Q", at)
+        for i_field in range(min(n_fields, 1000)):
+            field_at = at + 8 + bigtiff.FIELD_BYTES * i_field
+            found, _, count, start = self._unpack("<HHQQ", field_at)
+            if found == number:
+                return self._read(start, count)
+        raise self._refuse(f"it has no TIFF field {number}")
+
     def _read_levels(self) -> list[_Level]:
         magic, version, offset_bytes, _, at = self._unpack("<2sHHHQ", 0)
         if (magic, version, offset_bytes) != (b"II", 43, 8):
@@ -189,6 +226,7 @@ class SlideReader:
         if not directories:
             raise self._refuse("it holds no image")
         top, *others = directories
+        self._has_subifds = SUBIFDS in top.first
         reduced = [other for other in others if other.is_reduced]
         if not reduced and SUBIFDS in top.first:
             start, count = top.first[SUBIFDS], top.counts[SUBIFDS]
