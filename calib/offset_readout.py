@@ -26,7 +26,8 @@ from bifocus.tone import ToneCurve
 Float64 = npt.NDArray[np.float64]
 
 _MOST_PAIRS = 14
-_LEAST_PAIRS = 5
+LEAST_PAIRS = 5
+"""Fewer tell neither a line nor its range."""
 # A reading off the line by more than this, in n lambda / NA^2, and by more than three
 # of its stated uncertainties, is beyond the range.
 _OFF_UNITS = 0.1
@@ -92,10 +93,10 @@ def fit_readout(
         If too few pairs can be cut, or the readings follow no line.
     """
     first = np.arange(len(planes) - apart)
-    if first.size < _LEAST_PAIRS:
+    if first.size < LEAST_PAIRS:
         msg = (
             f"{len(planes)} planes hold only {max(first.size, 0)} pairs {apart} planes "
-            f"apart, {_LEAST_PAIRS} are needed to calibrate the offset; lower "
+            f"apart, {LEAST_PAIRS} are needed to calibrate the offset; lower "
             "scan.half_spacing_um or widen the stage's z_um"
         )
         raise CalibrationError(msg)
@@ -121,7 +122,7 @@ def _fit_line(
     unit_um: float,
 ) -> ReadoutFit:
     order = np.argsort(np.abs(true_um))
-    for count in range(true_um.size, _LEAST_PAIRS - 1, -1):
+    for count in range(true_um.size, LEAST_PAIRS - 1, -1):
         inner = order[:count]
         design = np.stack([true_um[inner], np.ones(count)], axis=1)
         line = fit_linear(design, read_um[inner])
@@ -132,8 +133,8 @@ def _fit_line(
     else:
         msg = (
             "focal offsets read from pairs of the stack follow no line: "
-            f"{np.round(read_um[order[:_LEAST_PAIRS]], 2).tolist()} um where "
-            f"{np.round(true_um[order[:_LEAST_PAIRS]], 2).tolist()} um are true; check "
+            f"{np.round(read_um[order[:LEAST_PAIRS]], 2).tolist()} um where "
+            f"{np.round(true_um[order[:LEAST_PAIRS]], 2).tolist()} um are true; check "
             "scan.half_spacing_um against the depth of field"
         )
         raise CalibrationError(msg)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bifocus.blank_field import is_blank_field
 from bifocus.calib.focus_search import optics_dof_um
-from bifocus.calib.offset_readout import ReadoutFit, fit_readout
+from bifocus.calib.offset_readout import LEAST_PAIRS, ReadoutFit, fit_readout
 from bifocus.calib.optics_fit import OpticsFit, fit_optics
 from bifocus.calib.optics_report import (
     OpticsStack,
@@ -45,7 +45,6 @@ _REACH_DOF = 3.0
 _STEP_DOF = 1 / 3
 # Less than this to either side cannot tell aberration from a shifted focus.
 _LEAST_REACH_DOF = 1.5
-_LEAST_PLANES = 9
 # A fitted NA further off the file's is another objective's.
 _NA_REFUSED = 0.25
 # A stage, or a pixel size, further off than the range of real ones.
@@ -148,11 +147,12 @@ def _plan_planes(bench: Bench, focus_um: float) -> tuple[Float64, int]:
             "the slide, or correct the limits in the instrument file"
         )
         raise CalibrationError(msg)
-    if below + above + 1 < _LEAST_PLANES:
+    planes = below + above + 1
+    if planes - apart < LEAST_PAIRS:
         msg = (
-            f"{below + above + 1} planes {step_um:.2f} um apart are too few for the "
-            f"optics, {_LEAST_PLANES} are needed; lower scan.half_spacing_um "
-            f"({bench.config.scan.half_spacing_um} um) or widen the stage's z_um"
+            f"{planes} planes {step_um:.2f} um apart hold {max(planes - apart, 0)} "
+            f"pairs of 2 dD = {spacing_um:.2f} um, {LEAST_PAIRS} are needed: lower "
+            "scan.half_spacing_um, or widen the stage's z_um"
         )
         raise CalibrationError(msg)
     return focus_um + step_um * np.arange(-below, above + 1, dtype=np.float64), apart

@@ -33,8 +33,7 @@ SIZE = 256
 
 
 def planes_um(scale: float = 1.0) -> Float64:
-    heights: Float64 = scale * DOF_UM / 2 * np.arange(-6, 7)
-    return heights
+    return scale * DOF_UM / 2 * np.arange(-6, 7, dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
@@ -167,7 +166,7 @@ def test_too_few_planes_are_refused() -> None:
     with pytest.raises(CalibrationError, match="5 are needed"):
         fit_readout(
             [blank] * 6,
-            np.arange(6.0),
+            np.arange(6, dtype=np.float64),
             3.0,
             0.1,
             apart=2,
