@@ -19,6 +19,10 @@ from bifocus.edge.slide_reader import SlideReader
 from bifocus.errors import SlideFileError
 
 MANUFACTURER = "bifocus"
+NEEDS = (
+    "DICOM needs wsidicomizer and libturbojpeg: pip install 'bifocus[dicom]' and "
+    "apt-get install libturbojpeg0"
+)
 
 
 def export_dicom(slide: Path, out: Path) -> list[Path]:
@@ -66,7 +70,11 @@ def export_dicom(slide: Path, out: Path) -> list[Path]:
                 include_overview=not is_lossless,
                 add_missing_levels=has_one_level,
             )
-    except (OSError, ValueError, NotImplementedError) as error:
+    except RuntimeError as error:  # of the binding; NotImplementedError is one too
+        hint = NEEDS if "turbojpeg" in str(error) else ""
+        msg = f"{slide}: cannot be written as DICOM: {error}. {hint}"
+        raise SlideFileError(msg) from error
+    except (OSError, ValueError) as error:
         msg = f"{slide}: cannot be written as DICOM into {out}: {error}"
         raise SlideFileError(msg) from error
     return sorted(out.glob("*.dcm"))
@@ -77,10 +85,7 @@ def _import_dicomizer() -> tuple[Any, Any]:
     try:
         return import_module("wsidicomizer"), import_module("wsidicom.codec.settings")
     except (ImportError, OSError, RuntimeError) as error:
-        msg = (
-            "DICOM needs wsidicomizer and libturbojpeg: pip install 'bifocus[dicom]' "
-            f"and apt-get install libturbojpeg0 ({error})"
-        )
+        msg = f"{NEEDS} ({error})"
         raise SlideFileError(msg) from error
 
 
