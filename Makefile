@@ -15,10 +15,10 @@ ARGS ?=
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs viewer clean
+.PHONY: help demo test check kill-test bench docs viewer clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## calibrate, scan, fuse, stitch and report a simulated slide into demo-out/
 	$(BIN)/bifocus demo -o demo-out --live 0 $(ARGS)
@@ -32,6 +32,10 @@ check: $(VENV)/.dev ## lint, format, types (mypy), import layers, file sizes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python bench/size_report.py
+
+kill-test: $(VENV)/.dev ## kill whole scans 200 times at random moments, go on, compare
+	BIFOCUS_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/soak/test_kill_loop.py \
+		-o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 bench: $(VENV)/.dev ## measure speed and memory
 	$(BIN)/bifocus bench $(ARGS)

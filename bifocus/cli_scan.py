@@ -1,4 +1,4 @@
-"""The commands that scan: `scan`, and `resume` where one broke off."""
+"""The commands around a scan: `scan`, `resume` where one broke off, `reprocess`."""
 
 import signal
 import threading
@@ -128,6 +128,52 @@ def resume(
     else:
         text = f"{scan_folder}: this scan is finished; there is nothing to go on with"
         out_console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@scans.command(epilog="Example: `bifocus reprocess scan1 scan2 --model fast.onnx`")
+def reprocess(
+    scan_folders: Annotated[
+        list[Path], typer.Argument(metavar="SCAN...", help="Scan folders.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder; default: beside each scan."),
+    ] = None,
+    model: ModelOption = "auto",
+    engine: EngineOption = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that fuse.")
+    ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Dask scheduler whose workers fuse, such as tcp://box:8786.",
+        ),
+    ] = None,
+    log_json: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fuse and stitch the captures of scans anew; the scans are not changed."""
+    from bifocus.edge.scan_report import write_reports
+    from bifocus.scan_jobs import Helpers, reprocess_scans
+
+    with json_log(log_json), show_progress("tiles") as progress:
+        results = reprocess_scans(
+            scan_folders,
+            out,
+            model=model,
+            engine=engine,
+            helpers=Helpers(workers=workers, cluster=cluster),
+            progress=progress,
+        )
+    reports = {str(one.folder.root): write_reports(one) for one in results}
+    if as_json:
+        print_json({"scans": reports})
+        return
+    for one in results:
+        text = f"slide: {one.folder.slide}"
+        out_console.print(text, highlight=False, soft_wrap=True)
 
 
 def _report(result: "ScanResult", *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from bifocus.calib.step_result import Bench
 from bifocus.calib.verify import Verification, verify
 from bifocus.clock import VirtualClock
 from bifocus.config import EngineName, Instrument, load_instrument
+from bifocus.edge.assemble import load_label
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.live_page import Onlookers, let_look_on
 from bifocus.edge.plan import Region, ScanPlan, check_travel, plan_scan
@@ -33,6 +34,9 @@ from bifocus.records import InstrumentProfile
 from bifocus.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
+
+# Properties of a scan's journal, which tell how to go on with it.
+REGION, MODEL, ENGINE, INSTRUMENT = "region_um", "model", "engine", "instrument"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +212,7 @@ def scan_instrument(
     """
     instrument.plan_dry(region_um)
     wish = EngineWish.of(instrument.config.scan, engine)
+    label = load_label(instrument.config.scan, instrument.path.parent)
     with closing(choose_fuser(model, wish)) as fuser:
         folder = ScanFolder(out)
         if folder.journal.exists():
@@ -245,7 +250,13 @@ def scan_instrument(
                     truth=devices.truth,
                     events=events,
                     control=control,
-                    properties={"region_um": json.dumps(region_um)},
+                    label=label,
+                    properties={
+                        REGION: json.dumps(region_um),
+                        MODEL: model,
+                        ENGINE: engine or "",
+                        INSTRUMENT: str(instrument.path.absolute()),
+                    },
                 ).run(progress)
 
 

@@ -1,14 +1,18 @@
-"""Jobs on scans that are there already: go on with one that broke off."""
+"""Jobs on scans that are there already: go on with one, or fuse some anew."""
 
 import json
 import logging
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
 from bifocus.calib.profile_file import read_profile
 from bifocus.calib.profile_identity import check_identity, read_identity
+from bifocus.cluster import open_cluster
 from bifocus.config import EngineName, load_instrument
 from bifocus.edge.assemble import load_label
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
@@ -16,6 +20,7 @@ from bifocus.edge.finish_scan import finish_scan
 from bifocus.edge.fusers import Fuser
 from bifocus.edge.journal import Journal
 from bifocus.edge.live_page import Onlookers, let_look_on
+from bifocus.edge.reprocess import FuseAnew, reprocess_scan
 from bifocus.edge.scan import Progress, Scan, ScanResult
 from bifocus.edge.scan_events import ScanControl, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
@@ -23,12 +28,16 @@ from bifocus.edge.scan_report import FINISHED
 from bifocus.edge.slide_making import ScanSetup
 from bifocus.errors import ConfigError
 from bifocus.hal.open_instrument import open_instrument
-from bifocus.jobs import InstrumentFile
+from bifocus.jobs import (
+    ENGINE,
+    INSTRUMENT,
+    MODEL,
+    REGION,
+    InstrumentFile,
+    copy_whole,
+)
 
 logger = logging.getLogger(__name__)
-
-# Properties of a scan's journal, which tell how to go on with it.
-REGION, MODEL, ENGINE, INSTRUMENT = "region_um", "model", "engine", "instrument"
 
 
 def resume_scan(
@@ -175,3 +184,74 @@ def _engine_named(name: str) -> EngineName | None:
         if name == known:
             return cast("EngineName", known)
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helpers:
+    """Who fuses: so many processes of this machine, or a Dask cluster."""
+
+    workers: int = 1
+    cluster: str | None = None
+
+
+def reprocess_scans(
+    scans: Sequence[Path],
+    out: Path | None = None,
+    *,
+    model: str = "auto",
+    engine: EngineName | None = None,
+    helpers: Helpers | None = None,
+    progress: Progress | None = None,
+) -> list[ScanResult]:
+    """Fuse and stitch the captures of scans anew, each into a folder of its own.
+
+    Parameters
+    ----------
+    scans
+        Folders of scans, finished or not; they are not changed.
+    out
+        Folder for the new ones, which keep the names of the scans; None puts each
+        beside its scan as `reprocessed-NAME`.
+
+    Raises
+    ------
+    BifocusError
+        As `bifocus.edge.reprocess.reprocess_scan`; and `ConfigError` if a folder holds
+        no scan, or there is no cluster.
+    """
+    helpers = helpers or Helpers()
+    sources = [recall_setup(ScanFolder(scan)) for scan in scans]
+    results = []
+    with _helping(helpers) as (executor, n_workers):
+        for source in sources:
+            root = source.folder.root
+            new = out / root.name if out else root.parent / f"reprocessed-{root.name}"
+            wish = EngineWish.of(source.config.scan, engine)
+            how = FuseAnew(
+                model=model,
+                wish=wish,
+                executor=executor,
+                most_waiting=max(2, 2 * n_workers),
+            )
+            target = replace(source, folder=ScanFolder(new))
+            with closing(choose_fuser(model, wish)) as fuser:
+                new.mkdir(parents=True, exist_ok=True)
+                for name in ("instrument.yaml", "profile.yaml"):
+                    copy_whole(root / name, new / name)
+                results.append(reprocess_scan(source, target, how, fuser, progress))
+    return results
+
+
+@contextmanager
+def _helping(helpers: Helpers) -> Iterator[tuple[Executor | None, int]]:
+    """Yield an executor, None for this process alone, and how many work in it."""
+    if helpers.cluster is not None:
+        with open_cluster(helpers.cluster) as (executor, n_workers):
+            yield executor, n_workers
+    elif helpers.workers > 1:
+        # Forked processes would inherit locks and engines of this one.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(helpers.workers, mp_context=context) as pool:
+            yield pool, helpers.workers
+    else:
+        yield None, 1

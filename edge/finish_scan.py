@@ -1,5 +1,6 @@
 """Ends a scan whose tiles are all captured: fuses and stitches what is left."""
 
+from bifocus.edge.capture import Waits
 from bifocus.edge.fusers import Fuser
 from bifocus.edge.journal import Journal, TileLine
 from bifocus.edge.pipeline import Pipeline
@@ -36,7 +37,7 @@ def finish_scan(
             journal,
             placement,
             elapsed_s=max(line.entry.at_s for line in lines),
-            waits_s={},
+            waits_s=Waits().as_dict(),
             truth=None,
         )
     setup.folder.remove_fused()

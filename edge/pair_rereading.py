@@ -5,11 +5,11 @@ bit for bit what it got in the scan.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import cast, get_args
 
 from bifocus.edge.journal import TileEntry
 from bifocus.edge.pair_meter import PairMeter
-from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.shots import Capture, TileStatus
 from bifocus.edge.tile_notes import read_light, read_trace
 from bifocus.errors import SlideFileError
@@ -17,6 +17,8 @@ from bifocus.illumination import FlatFieldCorrection
 from bifocus.physics_fusion import MeasuredPair
 from bifocus.records import Frame, StagePosition, TileVisit, UInt8Image
 from bifocus.transfer import Light
+
+LoadShot = Callable[[str], UInt8Image]
 
 
 class PairRereading:
@@ -26,9 +28,10 @@ class PairRereading:
     """
 
     def __init__(
-        self, folder: ScanFolder, meter: PairMeter, correction: FlatFieldCorrection
+        self, load_shot: LoadShot, meter: PairMeter, correction: FlatFieldCorrection
     ) -> None:
-        self._folder = folder
+        """Store what is needed; `load_shot` reads a shot by its name in the journal."""
+        self._load_shot = load_shot
         self._meter = meter
         self._correction = correction
 
@@ -40,7 +43,7 @@ class PairRereading:
         SlideFileError
             If a shot is missing or damaged.
         """
-        status = _checked(entry.status, self._folder)
+        status = _checked(entry)
         place = StagePosition(x_um=entry.x_um, y_um=entry.y_um, z_um=entry.focus_um)
         paths = [entry.raw_a] if entry.raw_b is None else [entry.raw_a, entry.raw_b]
         frames = tuple(self._frame(path, place) for path in paths)
@@ -70,7 +73,7 @@ class PairRereading:
     def _frame(self, path: str, place: StagePosition) -> Frame:
         # Only the pixels count for what follows; times and pose were the camera's.
         return Frame(
-            pixels=self._folder.load_raw(path),
+            pixels=self._load_shot(path),
             exposure_start_s=0.0,
             exposure_end_s=0.0,
             pose=place,
@@ -78,9 +81,12 @@ class PairRereading:
         )
 
 
-def _checked(status: str, folder: ScanFolder) -> TileStatus:
+def _checked(entry: TileEntry) -> TileStatus:
     for known in get_args(TileStatus):
-        if status == known:
+        if entry.status == known:
             return cast("TileStatus", known)
-    msg = f"{folder.journal}: a tile is '{status}'; the journal is damaged"
+    msg = (
+        f"tile {entry.row}, {entry.column} is '{entry.status}', which is none of "
+        f"{get_args(TileStatus)}: the journal is damaged"
+    )
     raise SlideFileError(msg)

@@ -28,7 +28,7 @@ from bifocus.edge.shots import Capture
 from bifocus.edge.tile_notes import write_light, write_poses, write_trace
 from bifocus.edge.timings import StageTimings
 from bifocus.edge.workers import Worker
-from bifocus.records import StagePosition
+from bifocus.records import StagePosition, UInt8Image
 
 T = TypeVar("T")
 
@@ -120,6 +120,10 @@ class Pipeline:
         """Take a tile from the disk: as it was fused, or else from its raw shots."""
         self._fusing.submit(partial(self._fuse_again, line))
 
+    def take(self, line: TileLine, pixels: UInt8Image) -> None:
+        """Take a tile that was fused elsewhere, with what its line says of it."""
+        self._fusing.submit(partial(self._pass_on, line, pixels))
+
     def finish(self) -> None:
         """Do all that waits and end the threads; raises what broke a stage."""
         try:
@@ -197,11 +201,18 @@ class Pipeline:
         if line.fused_crc is not None:
             find = self._folder.find_fused
             pixels = find(entry.row, entry.column, line.fused_crc)
-        if pixels is None:
-            developed = self._developer.develop(self._rereading.capture(entry))
-            self._note_faults()
-        else:
-            developed = self._developer.take_kept(line, pixels)
+        if pixels is not None:
+            self._pass_on(line, pixels)
+            return
+        developed = self._developer.develop(self._rereading.capture(entry))
+        self._note_faults()
+        self._hand_over(developed, entry)
+
+    def _pass_on(self, line: TileLine, pixels: UInt8Image) -> None:
+        self._hand_over(self._developer.take_kept(line, pixels), line.entry)
+
+    def _hand_over(self, developed: Developed, entry: TileEntry) -> None:
+        """Stitch a tile whose shots are on the disk since long."""
         saved: Future[TileEntry] = Future()
         saved.set_result(entry)
         self._tell(entry)

@@ -99,12 +99,23 @@ def write_png(path: Path, pixels: UInt8Image, *, durable: bool = False) -> None:
     SlideFileError
         If the disk refuses, naming the path and the size.
     """
+    write_whole(path, encode_png(pixels, str(path)), is_durable=durable)
+
+
+def encode_png(pixels: UInt8Image, name: str) -> bytes:
+    """Return RGB pixels as a PNG file.
+
+    Raises
+    ------
+    SlideFileError
+        If they cannot be encoded, naming the picture.
+    """
     ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)  # OpenCV wants blue first
     done, encoded = cv2.imencode(".png", ordered, _PNG_OPTIONS)
     if not done:
-        msg = f"{path}: the picture {pixels.shape} cannot be encoded as PNG"
+        msg = f"{name}: the picture {pixels.shape} cannot be encoded as PNG"
         raise SlideFileError(msg)
-    write_whole(path, encoded.tobytes(), is_durable=durable)
+    return encoded.tobytes()
 
 
 def read_png(path: Path) -> UInt8Image:
@@ -116,12 +127,24 @@ def read_png(path: Path) -> UInt8Image:
         If it is missing or damaged.
     """
     try:
-        encoded = np.fromfile(path, dtype=np.uint8)
+        encoded = path.read_bytes()
     except OSError as error:
         msg = f"{path}: cannot read the tile: {error.strerror}"
         raise SlideFileError(msg) from error
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    return decode_png(encoded, str(path))
+
+
+def decode_png(encoded: bytes, name: str) -> UInt8Image:
+    """Return the RGB picture of a PNG file.
+
+    Raises
+    ------
+    SlideFileError
+        If it is damaged, naming the picture.
+    """
+    data = np.frombuffer(encoded, dtype=np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if encoded else None
     if decoded is None:
-        msg = f"{path}: the tile is damaged ({encoded.size} bytes)"
+        msg = f"{name}: the tile is damaged ({len(encoded)} bytes)"
         raise SlideFileError(msg)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -119,7 +119,9 @@ class SlideMaking:
             fuser=self.fuser,
             developer=Developer(self.fuser, self.correction, setup.plan.overlap_px),
             meter=self.meter,
-            rereading=PairRereading(setup.folder, self._new_meter(), self.correction),
+            rereading=PairRereading(
+                setup.folder.load_raw, self._new_meter(), self.correction
+            ),
             stitcher=self._stitcher,
             timings=self.timings,
             events=self.events,

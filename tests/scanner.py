@@ -85,11 +85,12 @@ def truth_of(instrument: OpenInstrument) -> VirtualTruth:
 def ideal_profile(
     instrument: OpenInstrument,
     *,
+    centre_um: tuple[float, float] = CENTRE_UM,
     focus_error_um: float = 0.0,
     flat_field: FlatField | None = None,
 ) -> InstrumentProfile:
     """A profile as calibration would make it, from the hidden truth: costs nothing."""
-    x_um, y_um = CENTRE_UM
+    x_um, y_um = centre_um
     focus_um = truth_of(instrument).mean_focus_um(x_um, y_um)
     config = instrument.config
     return InstrumentProfile(

@@ -18,6 +18,7 @@ from tests.cli.commands import run_cli, write_instrument
 
 COMMANDS = (
     *("demo", "init", "plan", "calibrate", "scan", "resume", "fuse", "bench"),
+    "reprocess",
     *("train", "evaluate", "compare", "doctor", "hal-check", "export"),
 )
 REPORTING = (

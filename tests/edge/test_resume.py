@@ -155,6 +155,7 @@ def test_only_stitching_left_needs_no_devices(tmp_path: Path) -> None:
     assert (root / "slide.ome.tiff").read_bytes() == whole
     assert [line.entry.status for line in result.lines] == ["captured"] * TILES
     assert not setup.folder.fused.exists()
+    assert write_reports(result)["captured"] == TILES
 
 
 def test_a_stop_between_tiles_closes_the_slide_and_can_go_on(tmp_path: Path) -> None:
