@@ -7,7 +7,7 @@ changed since the number it saw last.
 """
 
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -100,6 +100,7 @@ class LiveState:
         self._number = 0
         self._is_closed = False
         self._cells: dict[tuple[int, int], dict[str, Any]] = {}
+        self._counts: Counter[str] = Counter()
         self._cell_changes = _Latest()
         self._tile_changes = _Latest()
         self._slide: SlideShape | None = None
@@ -230,6 +231,10 @@ class LiveState:
 
     def _put_cell(self, cell: dict[str, Any]) -> None:
         key = cell["row"], cell["column"]
+        for known, change in ((self._cells.get(key), -1), (cell, 1)):
+            if known is not None:
+                self._counts[known["status"]] += change
+                self._counts["fused"] += change * (known["quality"] is not None)
         self._cells[key] = cell
         self._cell_changes.put(key, self._number + 1, cell)
 
@@ -238,8 +243,6 @@ class LiveState:
         times_ms.append(seconds * 1e3)
 
     def _progress(self) -> dict[str, Any]:
-        cells = self._cells.values()
-        statuses = [cell["status"] for cell in cells]
         pace_s = self._pace_s()
         captured, snapshot = len(self._cells), self._snapshot
         is_going = self._state.state == "running" and captured < self._total
@@ -248,9 +251,9 @@ class LiveState:
             "reason": self._state.reason,
             "total": self._total,
             "captured": captured,
-            "fused": sum(cell["quality"] is not None for cell in cells),
-            "blank": statuses.count("blank"),
-            "flagged": statuses.count("flagged"),
+            "fused": self._counts["fused"],
+            "blank": self._counts["blank"],
+            "flagged": self._counts["flagged"],
             "elapsed_s": self._elapsed_s(),
             "left_s": (self._total - captured) * pace_s
             if pace_s and is_going
