@@ -188,29 +188,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", help="instruments whose name contains this")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     names = list(INSTRUMENTS)
     if options.quick:
         names, options.pairs = names[1::5], 6
-    rows = {name: compare(INSTRUMENTS[name], options.pairs) for name in names}
+    if options.only:
+        names = [name for name in names if options.only in name]
     if options.json:
+        rows = {name: compare(INSTRUMENTS[name], options.pairs) for name in names}
         print(json.dumps(rows, indent=1))
         return
-    print(f"{'instrument':44s} {'PSNR [dB]':^26s}   {'offset error [um]':^24s}")
-    print(f"{'':44s} {'ideal':>8s} {'default':>8s} {'fitted':>8s}   ", end="")
+    print(f"{'':44s} {'PSNR [dB]':^26s}   {'offset error [um]':^24s}")
+    print(f"{'instrument':44s} {'ideal':>8s} {'default':>8s} {'fitted':>8s}   ", end="")
     print(f"{'ideal':>7s} {'default':>8s} {'fitted':>7s}  gain [dB]  error ratio")
-    for name, row in rows.items():
-        ideal, default, fitted = (
-            Score(**row["scores"][kind]) for kind in ("ideal", "default", "calibrated")
-        )
-        print(
-            f"{name:44s} {ideal.psnr_db:8.2f} {default.psnr_db:8.2f} "
-            f"{fitted.psnr_db:8.2f}   {ideal.offset_error_um:7.3f} "
-            f"{default.offset_error_um:8.3f} {fitted.offset_error_um:7.3f}  "
-            f"{fitted.psnr_db - ideal.psnr_db:+8.2f}  "
-            f"{fitted.offset_error_um / ideal.offset_error_um:8.2f}"
-        )
+    for name in names:
+        print_row(name, compare(INSTRUMENTS[name], options.pairs))
+
+
+def print_row(name: str, row: dict[str, Any]) -> None:
+    """Print one instrument; gain and ratio are fitted against ideal."""
+    ideal, default, fitted = (
+        Score(**row["scores"][kind]) for kind in ("ideal", "default", "calibrated")
+    )
+    print(
+        f"{name:44s} {ideal.psnr_db:8.2f} {default.psnr_db:8.2f} "
+        f"{fitted.psnr_db:8.2f}   {ideal.offset_error_um:7.3f} "
+        f"{default.offset_error_um:8.3f} {fitted.offset_error_um:7.3f}  "
+        f"{fitted.psnr_db - ideal.psnr_db:+8.2f}  "
+        f"{fitted.offset_error_um / ideal.offset_error_um:8.2f}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
