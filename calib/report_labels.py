@@ -16,6 +16,8 @@ _STEPS = {
 
 _VALUES = {
     "focus_um": "Best focus F",
+    "focus_width_um": "Width of the focus curve (one sd)",
+    "light_level": "Level of the light at the place of focus",
     "backlash_z_um": "Backlash of z (reversal value)",
     "backlash_x_um": "Backlash of x (reversal value)",
     "backlash_y_um": "Backlash of y (reversal value)",

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bifocus.calib.report_labels import name_unit, name_value
+from bifocus.calib.report_numbers import round_with_uncertainty
 from bifocus.calib.verify_judge import Check
 from bifocus.records import InstrumentProfile
 from bifocus.report_drawing import (
@@ -38,6 +39,19 @@ def write_verify_page(
         profile=profile,
         checks=checks,
         verdict=verdict,
+        rounded={
+            check.control.key: round_with_uncertainty(
+                check.measured.value, 2 * check.measured.standard_uncertainty
+            )
+            for check in checks
+            if check.measured is not None
+        },
+        expected={
+            check.control.key: round_with_uncertainty(
+                check.expected.value, 2 * check.expected.standard_uncertainty
+            )
+            for check in checks
+        },
         names={check.control.key: name_value(check.control.key) for check in checks},
         units={check.control.key: name_unit(check.unit) for check in checks},
         charts=data_uri("image/svg+xml", draw_charts(checks).encode("utf-8")),
