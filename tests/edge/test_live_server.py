@@ -1,101 +1,25 @@
 """The live page's server as clients meet it: Python's own, over real sockets."""
 
-import http.client
-import json
-import socket
 import threading
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.growing_scan import GrowingScan
-from bifocus.edge.journal import Journal
 from bifocus.edge.live_page import (
     LiveAddress,
-    Onlookers,
-    let_look_on,
-    serve_live,
 )
-from bifocus.edge.live_server import MAX_BODY_BYTES, MAX_STREAMS, LiveServer
-from bifocus.edge.scan_events import Fault, ScanEvents
+from bifocus.edge.live_server import MAX_BODY_BYTES, MAX_STREAMS
+from bifocus.edge.scan_events import Fault
 from bifocus.edge.slide_reader import SlideReader
-from bifocus.errors import ConfigError, SlideFileError
-from tests.edge.live_setup import config_and_profile, growing_page, small_scan
+from bifocus.errors import ConfigError
+from tests.edge.live_client import Client, Stream
+from tests.edge.live_setup import growing_page
 
 TOKEN = "a-token-of-enough-letters"
 OWN = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(slots=True)
-class Client:
-    server: LiveServer
-
-    def ask(
-        self, path: str, headers: dict[str, str] | None = None, method: str = "GET"
-    ) -> Reply:
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self.server.server_port, timeout=10
-        )
-        try:
-            body = b"{}" if method == "POST" else None
-            connection.request(method, path, body=body, headers=headers or {})
-            response = connection.getresponse()
-            return Reply(
-                status=response.status,
-                headers={name.lower(): text for name, text in response.getheaders()},
-                body=response.read(),
-            )
-        finally:
-            connection.close()
-
-    def raw(self, request: bytes) -> bytes:
-        """Send bytes as they are, and return all that comes until the close."""
-        address = "127.0.0.1", self.server.server_port
-        with socket.create_connection(address, timeout=10) as connection:
-            connection.sendall(request)
-            return connection.makefile("rb").read()
-
-
-class Stream:
-    """Server-sent events, read as the HTML standard says: fields, blank line, event."""
-
-    def __init__(self, client: Client, headers: dict[str, str] | None = None) -> None:
-        self._connection = http.client.HTTPConnection(
-            "127.0.0.1", client.server.server_port, timeout=10
-        )
-        self._connection.request("GET", "/events", headers=headers or {})
-        self.response = self._connection.getresponse()
-
-    def next(self) -> tuple[str, Any]:
-        """Return the id and the data of the next event; skips comments."""
-        fields: dict[str, str] = {}
-        while True:
-            line = self.response.readline().decode().rstrip("\n")
-            if line and not line.startswith(":"):
-                name, _, value = line.partition(": ")
-                fields[name] = value
-            elif not line and "data" in fields:
-                return fields["id"], json.loads(fields["data"])
-
-    def close(self) -> None:
-        self.response.close()
-        self._connection.close()
 
 
 @pytest.fixture
@@ -390,124 +314,3 @@ def test_a_taken_port_is_named(
         growing_page(tmp_path / "second", address=address),
     ):
         pass
-
-
-@pytest.mark.slow
-def test_a_scan_of_another_process_is_followed_from_its_files(tmp_path: Path) -> None:
-    scan = small_scan(tmp_path / "scan")
-    scan.run()
-    config, profile = config_and_profile(scan)
-    with serve_live(
-        scan.folder,
-        scan.plan,
-        config=config,
-        profile=profile,
-        strategy="two-shot",
-        address=LiveAddress(),
-    ) as server:
-        client = Client(server)
-        state = client.ask("/state.json").document
-        assert state["can_act"] is False
-        assert state["progress"]["state"] == "running"
-        assert "another program" in state["progress"]["reason"]
-        assert state["progress"]["fused"] == 24
-        assert client.ask("/tile/0/0/0").status == 200
-        stream = Stream(client)
-        scan.folder.report.write_text("{}")
-        while stream.next()[1]["progress"]["state"] != "done":
-            pass
-        stream.close()
-
-
-def test_a_folder_without_a_scan_is_refused(tmp_path: Path) -> None:
-    scan = small_scan(tmp_path / "scan")
-    config, profile = config_and_profile(scan)
-    with (
-        pytest.raises(SlideFileError, match="journal"),
-        serve_live(
-            scan.folder,
-            scan.plan,
-            config=config,
-            profile=profile,
-            strategy="two-shot",
-            address=LiveAddress(),
-        ),
-    ):
-        pass
-
-
-@pytest.mark.parametrize("text", ["", "http", "70000", "1.2.3.4", "::1:x", "²"])
-def test_addresses_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError, match="PORT"):
-        LiveAddress.parse(text)
-
-
-def test_a_short_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BIFOCUS_LIVE_TOKEN", "1234")
-    with pytest.raises(ConfigError, match="at least 16"):
-        LiveAddress.parse("8765")
-    monkeypatch.setenv("BIFOCUS_LIVE_TOKEN", TOKEN)
-    assert LiveAddress.parse("8765").token == TOKEN
-
-
-def test_a_finished_scan_tells_its_own_time_and_faults(tmp_path: Path) -> None:
-    scan = small_scan(tmp_path / "scan")
-    scan.run()
-    report = {"tiles": 24, "elapsed_s": 754.0, "waits_s": {"fuse_s": 3.0}}
-    scan.folder.report.write_text(json.dumps(report))
-    with Journal(scan.folder.journal) as journal:
-        journal.add_fault("a cable")
-    config, profile = config_and_profile(scan)
-    with serve_live(
-        scan.folder,
-        scan.plan,
-        config=config,
-        profile=profile,
-        strategy="two-shot",
-        address=LiveAddress(),
-    ) as server:
-        progress = Client(server).ask("/state.json").document["progress"]
-    assert progress["state"] == "done"
-    assert progress["elapsed_s"] == 754.0
-    assert progress["tiles_per_minute"] is None
-    assert progress["waits_s"] == {"fuse_s": 3.0}
-    assert progress["faults"] == ["a cable"]
-    assert progress["timings_ms"]["capture"]["n"] == 24
-
-
-def test_onlookers_of_a_resumed_scan_know_its_earlier_tiles(tmp_path: Path) -> None:
-    scan = small_scan(tmp_path / "scan")
-    scan.run()
-    config, profile = config_and_profile(scan)
-    said: list[str] = []
-    with (
-        ExitStack() as until,
-        let_look_on(
-            Onlookers(
-                live=LiveAddress(),
-                metrics=("127.0.0.1", 0),
-                say=said.append,
-                until=until,
-            ),
-            scan.folder,
-            scan.plan,
-            config=config,
-            profile=profile,
-            strategy="two-shot",
-            events=ScanEvents(),
-            control=scan.control,
-        ),
-    ):
-        metrics, page = (line.partition(": ")[2] for line in said)
-        with urllib.request.urlopen(metrics, timeout=10) as answer:
-            assert b"bifocus_disk_free_bytes" in answer.read()
-        base = page.partition("?")[0]
-        with urllib.request.urlopen(f"{base}state.json", timeout=10) as answer:
-            state = json.loads(answer.read())
-        assert state["progress"]["captured"] == state["progress"]["fused"] == 24
-        assert state["progress"]["tiles_per_minute"] is None
-        assert state["can_act"] is True
-        with urllib.request.urlopen(f"{base}metrics", timeout=10) as answer:
-            assert b"bifocus_tiles_captured" in answer.read()
-    with pytest.raises(OSError):
-        urllib.request.urlopen(base, timeout=10)
