@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from bifocus.calib.image_shift import prepare_picture
 from bifocus.calib.step_result import Bench, StepResult
 from bifocus.calib.zstack import check_targets
-from bifocus.correlation import high_pass
 from bifocus.errors import CalibrationError
 from bifocus.hal.devices import DirectStage
 from bifocus.records import FloatImage, Frame, MoveReceipt, StagePosition, UInt8Image
@@ -24,7 +24,7 @@ AXES: tuple[Axis, Axis] = ("x", "y")
 class Sighting:
     """One picture and the place that the stage reports for it.
 
-    `green` is (rows, columns) uint8, `picture` the same, high-passed, for comparing.
+    `green` is (rows, columns) uint8, `picture` what is compared of it.
     """
 
     x_um: float
@@ -108,7 +108,7 @@ class Sight:
             x_um=receipt.reported.x_um,
             y_um=receipt.reported.y_um,
             green=np.ascontiguousarray(green),
-            picture=high_pass(green),
+            picture=prepare_picture(green),
             frame=frame,
         )
 

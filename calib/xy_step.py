@@ -49,7 +49,7 @@ _STEP_SHARE = 0.25
 _LEAST_STEP_SHARE = 0.04
 _CYCLES = 3  # of ABBA: 7 arrivals upward, 6 downward
 _NOISE_PICTURES = 4
-_GRATICULE_PICTURES = 8
+_GRATICULE_PICTURES = 6
 # Beyond the play, so that repeatability and rounding do not leave it open.
 _OVER_FACTOR = 1.25
 _OVER_STEPS = 10

@@ -8,8 +8,8 @@ from bifocus.calib.image_shift import (
     check_shift,
     estimate_noise_px,
     measure_shift,
+    prepare_picture,
 )
-from bifocus.correlation import high_pass
 from bifocus.errors import BlankSlideError
 from bifocus.hal.graticule_target import make_graticule
 from bifocus.records import FloatImage
@@ -27,10 +27,10 @@ def field(
     """A camera of 128 px with its corner at (x, y), and noise of 2 levels."""
     cut = picture[y : y + 128, x : x + 128]
     noisy = cut + rng.normal(0, 2, cut.shape)
-    return high_pass(np.clip(np.round(noisy), 0, 255).astype(np.uint8))
+    return prepare_picture(np.clip(np.round(noisy), 0, 255).astype(np.uint8))
 
 
-@pytest.mark.parametrize("shift", [(0, 0), (7, -3), (-31, 12), (45, 40)])
+@pytest.mark.parametrize("shift", [(0, 0), (7, -3), (-31, 12), (40, 25)])
 def test_a_moved_field_is_found(shift: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     first = field(130, 130, rng)
