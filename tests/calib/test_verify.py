@@ -24,6 +24,8 @@ from tests.calib.faulty_bench import ChangedCamera, StuckStage, lamp_off
 from tests.scanner import open_scanner, scanner_config
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=timezone.utc)
+pytestmark = pytest.mark.slow
+
 NEEDED = ("focus", "z", "xy", "spacing")
 
 
@@ -86,7 +88,6 @@ def measure_often(
             yield {check.control.key: check for check in checks}
 
 
-@pytest.mark.slow
 def test_an_unchanged_instrument_raises_no_alarm(profile: InstrumentProfile) -> None:
     """At least 95 % are asked for; of these all must pass."""
     for checks in measure_often(profile, 12):
@@ -105,7 +106,6 @@ MORE_BACKLASH: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "key", "step"),
     [
