@@ -202,7 +202,7 @@ def _budget_tables(budget: object, unit: str) -> list[FactTable]:
     if plain:
         column = f"u, {unit}" if unit else "u"
         records = [
-            {"part": name, column: format_significant(u, 2)}
+            {"part": name.replace("_", " "), column: format_significant(u, 2)}
             for name, u in plain.items()
         ]
         tables.append(lay_out_table("", records))
