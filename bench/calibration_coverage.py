@@ -4,7 +4,7 @@ Each trial draws an instrument (NA, aberration, condenser, tissue and its relief
 scale, drift, scatter, noise, take-up), runs calibration steps on it as on a real one,
 and lays what they state beside the truth. Run it with
 
-    python -m bench.calibration_coverage [--trials N] [--first SEED] [--json FILE]
+    python -m bench.calibration_coverage [--trials N] [--first SEED] [--side-px N]
 
 A table says for each value: trials, share of intervals value +- 2 u that hold the
 truth, root mean square error, mean u. Trials of one seed are always the same.
@@ -205,10 +205,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--side-px", type=int, default=96, help="of the field")
     parser.add_argument("--json", type=Path, help="all outcomes go there")
     options = parser.parse_args(arguments)
     start_s = time.process_time()
-    outcomes = list(run_trials(options.trials, first=options.first))
+    outcomes = list(
+        run_trials(options.trials, first=options.first, side_px=options.side_px)
+    )
     print(format_table(summarise(outcomes)))
     for waves in (0.0, 0.25):
         some = [o for o in outcomes if abs(o.drawn.spherical_waves) == waves]
