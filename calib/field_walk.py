@@ -56,14 +56,25 @@ class AxisTrace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisReversal:
-    """Where one place lies when it is reached upward and downward, in commanded um.
+    """Arrivals at one place of the slide, from below and from above.
 
-    From the first upward arrival on.
+    `up_px`, `down_px` are where the field was, (n, 2), and `up_um`, `down_um` which
+    place the stage told, both against the first upward arrival.
     """
 
     axis: Axis
+    up_px: Float64
+    down_px: Float64
     up_um: Float64
     down_um: Float64
+
+    def places_um(self, column_px: Float64) -> tuple[Float64, Float64]:
+        """Return how far each arrival, upward and downward, lay above its command."""
+        square = float(column_px @ column_px)
+        return (
+            self.up_px @ column_px / square - self.up_um,
+            self.down_px @ column_px / square - self.down_um,
+        )
 
 
 class FieldWalk:
@@ -159,26 +170,29 @@ class FieldWalk:
     ) -> AxisReversal:
         """Come to one place from below and from above, in ABBA order.
 
-        Each time the axis first goes `over_um` beyond, so that its gap is closed.
+        Each time the axis first goes `over_um` beyond, so that its gap is closed. From
+        above it is sent lower by what the play is thought to be, so that the pictures
+        show the same.
         """
         axis = feel.axis
         self.sight.go(*moved(place, axis, -over_um))
         first = self.begin(place)
-        found: dict[int, list[float]] = {-1: [0.0], 1: []}
+        field_px: dict[int, list[Float64]] = {-1: [np.zeros(2)], 1: []}
+        told_um: dict[int, list[float]] = {-1: [0.0], 1: []}
         for side in (1, 1, -1, -1) * cycles:
             self.sight.go(*moved(place, axis, side * over_um))
-            seen = self.sight.look(*place)
-            gap_um = feel.gap_um if side > 0 else 0.0
-            shift = measure_shift(
-                first.picture,
-                seen.picture,
-                expected_px=feel.column_px * gap_um,
-                search_px=self.search_px,
-            )
+            lower_um = feel.gap_um if side > 0 else 0.0
+            seen = self.sight.look(*moved(place, axis, -lower_um))
+            shift = measure_shift(first.picture, seen.picture, search_px=self.search_px)
             check_shift(shift, f"x {place[0]:.1f}, y {place[1]:.1f} um")
-            found[side].append(along(feel.column_px, shift.vector_px))
+            field_px[side].append(shift.vector_px)
+            told_um[side].append(seen.along(axis) - first.along(axis))
         return AxisReversal(
-            axis=axis, up_um=np.array(found[-1]), down_um=np.array(found[1])
+            axis=axis,
+            up_px=np.array(field_px[-1]),
+            down_px=np.array(field_px[1]),
+            up_um=np.array(told_um[-1]),
+            down_um=np.array(told_um[1]),
         )
 
     def trace(
@@ -192,7 +206,8 @@ class FieldWalk:
     ) -> AxisTrace:
         """Look at places along an axis, going up, and again going down.
 
-        Before each run the axis overshoots by `over_um`, so that its gap is closed.
+        Before each run the axis overshoots by `over_um`, so that its gap is closed; the
+        downward places are lower by the play, so that the pictures show the same.
         """
         axis = feel.axis
         places = [moved(begin, axis, number * step_um) for number in range(count)]
@@ -204,9 +219,10 @@ class FieldWalk:
             seen.append(self.step(place, feel.column_px * step_um))
             up_px.append(self.position_px)
         self.sight.go(*moved(top, axis, over_um))
-        back = [self.step(top, feel.column_px * feel.gap_um)]
+        lower = [moved(place, axis, -feel.gap_um) for place in places]
+        back = [self.step(lower[-1], np.zeros(2))]
         down_px = [self.position_px]
-        for place in places[-2::-1]:
+        for place in lower[-2::-1]:
             back.append(self.step(place, -feel.column_px * step_um))
             down_px.append(self.position_px)
         return AxisTrace(

@@ -58,8 +58,9 @@ _ELSEWHERE = ((0.5, 0.5), (0.35, 0.35), (0.65, 0.65), (0.65, 0.35), (0.35, 0.65)
 
 CONVENTION = (
     "backlash is the reversal value: at one commanded place, the mean place reached "
-    "from above less the mean place reached from below, in commanded um; half of it "
-    "would be the half-gap that some programs state"
+    "from above less the mean place reached from below, in commanded um; measured as "
+    "how much lower the axis must be sent from above to show the same. Half of it would "
+    "be the half-gap that some programs state"
 )
 FORMULAS = (
     "field shift in the picture (px) = A . commanded (um); A by least squares over an "
@@ -111,34 +112,19 @@ def measure_xy(bench: Bench, before: Mapping[str, StepResult]) -> StepResult:
     return _result(bench, sight, records, lengths, noise_px)
 
 
-def reversal_of(
-    record: AxisRecord, noise_px: float, *, scale_u: float | None = None
-) -> Measured:
-    """Return the reversal value of one axis in commanded um; see `CONVENTION`.
-
-    Parameters
-    ----------
-    scale_u
-        Relative uncertainty of the fitted column; default: the fit's own.
-    """
-    up, down = record.reversal.up_um, record.reversal.down_um
+def reversal_of(record: AxisRecord, noise_px: float) -> Measured:
+    """Return the reversal value of one axis in commanded um; see `CONVENTION`."""
+    up, down = record.reversal.places_um(record.fit.column_px)
     value = float(down.mean() - up.mean())
     degrees = up.size + down.size - 2
     squares = float(np.sum((up - up.mean()) ** 2) + np.sum((down - down.mean()) ** 2))
     scatter_um = widened(
         (squares / degrees * (1 / up.size + 1 / down.size)) ** 0.5, degrees
     )
-    # Shifts were turned into um with the first steps' column; the trace's is better.
-    ratio = float(record.feel.column_px @ record.fit.column_px) / float(
-        record.fit.column_px @ record.fit.column_px
-    )
-    relative_u = record.fit.relative_u if scale_u is None else scale_u
     floor_um = noise_px / record.fit.length_px  # all share the first picture
     return Measured(
-        value=value * ratio,
-        standard_uncertainty=root_sum_square(
-            [scatter_um * ratio, floor_um, value * relative_u]
-        ),
+        value=value,
+        standard_uncertainty=root_sum_square([scatter_um, floor_um]),
         method=(
             f"reversal value (from above less from below), {up.size + down.size} "
             "arrivals in ABBA order, image shifts"
@@ -263,7 +249,7 @@ def _result(
         },
         plots=(
             _plot_residuals(records),
-            *(_plot_reversal(records[axis].reversal) for axis in AXES),
+            *(_plot_reversal(records[axis]) for axis in AXES),
         ),
         warnings=tuple(_warnings(bench, records, backlash)),
         raw_sha256=sight.raw_sha256,
@@ -326,11 +312,12 @@ def _plot_residuals(records: Mapping[Axis, AxisRecord]) -> Plot:
     )
 
 
-def _plot_reversal(reversal: AxisReversal) -> Plot:
+def _plot_reversal(record: AxisRecord) -> Plot:
+    up_um, down_um = record.reversal.places_um(record.fit.column_px)
     return Plot(
-        title=f"Arrivals at one place of {reversal.axis}",
+        title=f"Arrivals at one place of {record.reversal.axis}",
         x_label="arrival from this side",
-        y_label="place (um)",
+        y_label="above the commanded place (um)",
         series=tuple(
             Series(
                 name=name,
@@ -338,8 +325,8 @@ def _plot_reversal(reversal: AxisReversal) -> Plot:
                 y=tuple(values.tolist()),
             )
             for name, values in (
-                ("from below", reversal.up_um),
-                ("from above", reversal.down_um),
+                ("from below", up_um),
+                ("from above", down_um),
             )
         ),
     )
