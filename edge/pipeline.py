@@ -23,20 +23,22 @@ from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.pair_rereading import PairRereading
 from bifocus.edge.quality_layer import TileNote
 from bifocus.edge.scan_events import Captured, Fault, Fused, ScanEvents
-from bifocus.edge.scan_folder import ScanFolder
+from bifocus.edge.scan_folder import ScanFolder, raw_name
 from bifocus.edge.shots import Capture
 from bifocus.edge.tile_notes import write_light, write_poses, write_trace
 from bifocus.edge.timings import StageTimings
 from bifocus.edge.workers import Worker
-from bifocus.records import StagePosition, UInt8Image
+from bifocus.records import Frame, StagePosition, UInt8Image
 
 T = TypeVar("T")
 
 # Property of the journal: the light that the meter has learned.
 LIGHT = "light"
 # Tiles that may wait for each stage; each holds its shots, and until it is fused its
-# spectra (about 70 MB at 1.25 megapixels).
+# spectra: 67 MB at 1.25 megapixels. Of such tiles none waits for fusion.
 _MOST_WAITING = 1
+_SPECTRA_BYTES_PER_PIXEL = 53
+_MOST_SPECTRA_BYTES = 50e6
 
 
 class Pipeline:
@@ -59,7 +61,9 @@ class Pipeline:
         timings: StageTimings,
         events: ScanEvents,
         total: int,
+        tile_px: int,
     ) -> None:
+        """Start the threads; a tile has `tile_px` pixels."""
         self._folder = folder
         self._journal = journal
         self._fuser = fuser
@@ -75,7 +79,8 @@ class Pipeline:
         self._is_light_noted = LIGHT in journal.properties()
         self._measuring = Worker("measure", _MOST_WAITING, timings)
         self._saving = Worker("save", _MOST_WAITING, timings)
-        self._fusing = Worker("fuse", _MOST_WAITING, timings)
+        is_big = _SPECTRA_BYTES_PER_PIXEL * tile_px > _MOST_SPECTRA_BYTES
+        self._fusing = Worker("fuse", 0 if is_big else _MOST_WAITING, timings)
         self._stitching = Worker("stitch", _MOST_WAITING, timings)
 
     @property
@@ -112,8 +117,10 @@ class Pipeline:
         poses
             On a virtual instrument, where the glass truly was at each shot.
         """
-        save = partial(self._save, capture, number, sequence, poses)
-        saved = self._saving.submit(save)
+        # What waits to be saved must not hold the pair's spectra.
+        entry = _entry(capture, number, sequence, poses)
+        name, frames = capture.visit.name, capture.frames
+        saved = self._saving.submit(partial(self._save, entry, name, frames))
         self._fusing.submit(partial(self._fuse, capture, saved))
 
     def replay(self, line: TileLine) -> None:
@@ -146,37 +153,10 @@ class Pipeline:
         return self._measuring, self._saving, self._fusing, self._stitching
 
     def _save(
-        self,
-        capture: Capture,
-        number: int,
-        sequence: int,
-        poses: tuple[StagePosition, ...],
+        self, entry: TileEntry, name: str, frames: tuple[Frame, ...]
     ) -> TileEntry:
-        ends = ("minus", "plus") if len(capture.frames) == 2 else ("focus",)
-        paths = [
-            self._folder.save_raw(f"{capture.visit.name}_{end}", frame.pixels)
-            for end, frame in zip(ends, capture.frames, strict=True)
-        ]
-        measured = capture.measured
-        entry = TileEntry(
-            row=capture.visit.row,
-            column=capture.visit.column,
-            visit=number,
-            x_um=capture.visit.target.x_um,
-            y_um=capture.visit.target.y_um,
-            focus_um=capture.focus_um,
-            status=capture.status,
-            shots=capture.n_frames,
-            capture_s=capture.seconds,
-            offset=capture.offset,
-            raw_a=paths[0],
-            raw_b=paths[1] if len(paths) == 2 else None,
-            sequence=sequence,
-            at_s=capture.at_s,
-            light=write_light(measured.optics.light if measured else None),
-            poses=write_poses(poses),
-            trace=write_trace(capture.trace),
-        )
+        for end, frame in zip(_ends(frames), frames, strict=True):
+            self._folder.save_raw(f"{name}_{end}", frame.pixels)
         self._journal.add_tile(entry)
         light = self._meter.optics.light
         if light is not None and not self._is_light_noted:
@@ -253,3 +233,34 @@ class Pipeline:
             self._journal.add_fault(text)
             self._events.publish(Fault(text=text))
         self._n_faults = len(faults)
+
+
+def _ends(frames: tuple[Frame, ...]) -> tuple[str, ...]:
+    return ("minus", "plus") if len(frames) == 2 else ("focus",)
+
+
+def _entry(
+    capture: Capture, number: int, sequence: int, poses: tuple[StagePosition, ...]
+) -> TileEntry:
+    """Return the journal line of a capture, with the places where its shots will be."""
+    visit, measured = capture.visit, capture.measured
+    raw = [raw_name(f"{visit.name}_{end}") for end in _ends(capture.frames)]
+    return TileEntry(
+        row=visit.row,
+        column=visit.column,
+        visit=number,
+        x_um=visit.target.x_um,
+        y_um=visit.target.y_um,
+        focus_um=capture.focus_um,
+        status=capture.status,
+        shots=capture.n_frames,
+        capture_s=capture.seconds,
+        offset=capture.offset,
+        raw_a=raw[0],
+        raw_b=raw[1] if len(raw) == 2 else None,
+        sequence=sequence,
+        at_s=capture.at_s,
+        light=write_light(measured.optics.light if measured else None),
+        poses=write_poses(poses),
+        trace=write_trace(capture.trace),
+    )

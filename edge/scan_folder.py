@@ -58,9 +58,9 @@ class ScanFolder:
 
     def save_raw(self, name: str, pixels: UInt8Image) -> str:
         """Write a shot durably; return its path relative to the folder."""
-        path = self.raw / f"{name}.png"
-        write_png(path, pixels, durable=True)
-        return path.relative_to(self.root).as_posix()
+        relative = raw_name(name)
+        write_png(self.root / relative, pixels, durable=True)
+        return relative
 
     def load_raw(self, relative: str) -> UInt8Image:
         """Read a shot written by `save_raw`."""
@@ -89,6 +89,11 @@ class ScanFolder:
 
     def _fused_path(self, row: int, column: int) -> Path:
         return self.fused / f"r{row:03d}_c{column:03d}.png"
+
+
+def raw_name(name: str) -> str:
+    """Return where a shot of this name lies, relative to its scan's folder."""
+    return f"raw/{name}.png"
 
 
 def write_png(path: Path, pixels: UInt8Image, *, durable: bool = False) -> None:

@@ -14,7 +14,7 @@ from bifocus.edge.develop import Developer
 from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.fusers import Fuser
 from bifocus.edge.journal import Journal, TileLine
-from bifocus.edge.live_stitch import LiveStitcher, plan_canvas
+from bifocus.edge.live_stitch import QUALITY_NAME, LiveStitcher, plan_canvas
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.pair_rereading import PairRereading
 from bifocus.edge.pipeline import LIGHT, Pipeline
@@ -126,6 +126,7 @@ class SlideMaking:
             timings=self.timings,
             events=self.events,
             total=len(setup.plan.visits),
+            tile_px=setup.plan.field_px[0] * setup.plan.field_px[1],
         )
 
     def close(self, journal: Journal) -> Placement | None:
@@ -152,6 +153,7 @@ class SlideMaking:
         if all(status == "blank" for status in statuses):
             folder = self.setup.folder
             folder.slide.unlink(missing_ok=True)
+            folder.slide.with_name(QUALITY_NAME).unlink(missing_ok=True)
             folder.thumbnail.unlink(missing_ok=True)
             msg = (
                 f"{folder.root}: all {len(statuses)} tiles are blank; the shots are "

@@ -30,7 +30,8 @@ class Worker:
     name
         Of the thread, and of the stage in the timings.
     capacity
-        Pieces of work that may wait besides the one that runs; at least 1.
+        Pieces of work that may wait besides the one that runs; with 0, whoever hands
+        over waits until the worker is idle.
     timings
         Counts how long each piece takes.
     stalled_after_s
@@ -52,6 +53,7 @@ class Worker:
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._changed = threading.Condition()
         self._is_closing = False
+        self._is_busy = False
         self._error: BaseException | None = None
         # A hung engine must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -80,7 +82,7 @@ class Worker:
         future: Future[T] = Future()
         deadline_s = time.monotonic() + self._stalled_after_s
         with self._changed:
-            while len(self._waiting) >= self._capacity and self._error is None:
+            while self._is_full() and self._error is None:
                 left_s = deadline_s - time.monotonic()
                 if not self._changed.wait(left_s) and left_s <= 0:
                     msg = (
@@ -123,6 +125,9 @@ class Worker:
             self._changed.notify_all()
         self._thread.join(_LEFT_AFTER_S)
 
+    def _is_full(self) -> bool:
+        return len(self._waiting) + self._is_busy > self._capacity
+
     def _run(self) -> None:
         while (taken := self._take()) is not None:
             future, work = taken
@@ -138,10 +143,13 @@ class Worker:
 
     def _take(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         with self._changed:
+            self._is_busy = False
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting or self._is_closing)
             if not self._waiting:
                 return None
             taken = self._waiting.popleft()
+            self._is_busy = True
             self._changed.notify_all()
             return taken
 

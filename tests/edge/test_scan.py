@@ -196,7 +196,7 @@ def test_the_raw_pictures_are_the_frames(scanned: Scanned) -> None:
 def test_nothing_temporary_is_left(scanned: Scanned) -> None:
     names = {path.name for path in scanned.root.iterdir()}
     files = "scan.sqlite raw slide.ome.tiff thumbnail.jpg report.json report.html"
-    assert names == set(files.split())
+    assert names == {*files.split(), "quality.ome.tiff"}
 
 
 def test_the_sharpness_gain_is_written_down(scanned: Scanned) -> None:
