@@ -59,8 +59,8 @@ _ELSEWHERE = ((0.5, 0.5), (0.35, 0.35), (0.65, 0.65), (0.65, 0.35), (0.35, 0.65)
 CONVENTION = (
     "backlash is the reversal value: at one commanded place, the mean place reached "
     "from above less the mean place reached from below, in commanded um; measured as "
-    "how much lower the axis must be sent from above to show the same. Half of it would "
-    "be the half-gap that some programs state"
+    "how much lower the axis must be sent from above to show the same. Half of it is "
+    "the half-gap that some programs state"
 )
 FORMULAS = (
     "field shift in the picture (px) = A . commanded (um); A by least squares over an "
