@@ -41,7 +41,9 @@ def calibration_truth(
         of half the way between the planes of a pair), `backlash_x_um`, `_y_um`, `_z_um`
         (commanded um), `pixel_um`, `scale_x`, `scale_y` (true um per commanded um),
         `rotation_mrad`, `tilt_mrad`, `tilt_x_mrad`, `tilt_y_mrad` (of the plane through
-        the true best focus of fields over the region), `na`, `dark_level`, `read_noise`
+        the true best focus of fields over the region), `na`, `spherical_waves`,
+        `condenser`, `z_scale` (true um per commanded um), `chromatic_r_um`, `_b_um`
+        (commanded um), `dark_level`, `read_noise`
         and `gain_e_per_level` (see `Sensor.true_values`).
     """
     mechanics = find_mechanics(config)
@@ -64,8 +66,25 @@ def calibration_truth(
         "tilt_x_mrad": tilt_x_mrad,
         "tilt_y_mrad": tilt_y_mrad,
         "na": hidden.na or optics.na,
+        **_aberrations(config),
         **_light(truth),
     }
+
+
+def _aberrations(config: Instrument) -> dict[str, float]:
+    """Return what else the optics hide; heights are commanded, over green's focus."""
+    hidden, slide = config.virtual_optics, config.virtual_slide
+    z_scale = find_mechanics(config).scale[2]
+    found = {"condenser": hidden.condenser or 1.0, "z_scale": z_scale}
+    if slide is not None:
+        red_um, green_um, blue_um = slide.chromatic_um
+        found["chromatic_r_um"] = (red_um - green_um) / z_scale
+        found["chromatic_b_um"] = (blue_um - green_um) / z_scale
+        spherical_waves = hidden.spherical_waves
+        if spherical_waves is None:
+            spherical_waves = slide.spherical_waves
+        found["spherical_waves"] = spherical_waves
+    return found
 
 
 def _light(truth: VirtualTruth) -> dict[str, float]:
