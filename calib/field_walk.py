@@ -16,8 +16,9 @@ _FEEL_SHARE = 0.1
 _MOST_FEEL_STEPS = 16
 # A step this much of the longest is a whole one: the gap is closed.
 _WHOLE_STEP = 0.6
-# A field that moves less than this of what is expected does not move.
-_LEAST_MOTION = 0.3
+# A step that moves the field by less than this of what is expected is none: a stage's
+# scatter alone moves it by a fifth of the shortest steps.
+_LEAST_MOTION = 0.5
 # How far a known step may be off, as a share of the field and of a period.
 _SEARCH_SHARE = 0.12
 _PERIOD_SHARE = 0.45
@@ -251,8 +252,9 @@ class FieldWalk:
             links.append((at_um, self.position_px - before_px))
             lengths = [float(np.linalg.norm(link)) for _, link in links[1:]]
             whole = _WHOLE_STEP * max(lengths)
-            is_moving = max(lengths) > _LEAST_MOTION * expected_px
-            if len(lengths) > 2 and is_moving and min(lengths[-2:]) > whole:
+            is_moving = min(lengths[-2:]) > max(whole, _LEAST_MOTION * expected_px)
+            goes_on = float(links[-1][1] @ links[-2][1]) > 0
+            if len(lengths) > 2 and is_moving and goes_on:
                 return links
         travel_um = _MOST_FEEL_STEPS * step_um
         msg = (

@@ -47,6 +47,8 @@ Float64 = npt.NDArray[np.float64]
 _TRACE_PLACES = 9
 _STEP_SHARE = 0.25
 _LEAST_STEP_SHARE = 0.04
+# Scatter of a trace, as a share of its step, beyond which it is no line.
+_MOST_RESIDUAL = 0.3
 _CYCLES = 3  # of ABBA: 7 arrivals upward, 6 downward
 _NOISE_PICTURES = 4
 _GRATICULE_PICTURES = 6
@@ -164,6 +166,14 @@ def _measure_axis(
         begin, feel, step_um=step_um, count=_TRACE_PLACES, over_um=over_um
     )
     fit = fit_trace(trace, noise_px)
+    if fit.residual_sd_um > _MOST_RESIDUAL * step_um:
+        msg = (
+            f"axis {axis} does not follow its commands: places {step_um:.1f} um apart "
+            f"scatter by {fit.residual_sd_um:.2f} um about a line, at most "
+            f"{_MOST_RESIDUAL * step_um:.2f} um are expected; check motor current, "
+            "coupling and cable, and fasten the slide"
+        )
+        raise CalibrationError(msg)
     middle = moved(begin, axis, step_um * (_TRACE_PLACES // 2))
     reversal = walk.reverse(middle, feel, over_um=over_um, cycles=_CYCLES)
     return AxisRecord(feel=feel, trace=trace, reversal=reversal, fit=fit)
