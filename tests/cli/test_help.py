@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from bifocus import __version__
 from bifocus.edge.capture import Microscope
+from bifocus.records import Frame
 from tests.cli.commands import run_cli, write_instrument
 
 COMMANDS = (
@@ -33,7 +35,7 @@ REPORTING = (
         "hal-check",
         "export",
     ),
-    *("evaluate", "compare", "export"),
+    *("evaluate", "compare", "resume", "reprocess"),
 )
 
 
@@ -155,18 +157,16 @@ def test_an_interrupt_in_the_camera_stops_the_stage(
     instrument: Path, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    shoot = Microscope.shoot
+    wait_for_frame = Microscope._wait_for_frame
 
-    def shoot_three_times(
-        self: Microscope, x_um: float, y_um: float, z_um: float
-    ) -> object:
+    def wait_three_times(self: Microscope, get: Callable[[], Frame]) -> Frame:
         if len(seen) == 3:
             monkeypatch.setattr(self.stage, "stop", lambda: seen.append("stop"))
             raise KeyboardInterrupt
         seen.append("shot")
-        return shoot(self, x_um, y_um, z_um)
+        return wait_for_frame(self, get)
 
-    monkeypatch.setattr(Microscope, "shoot", shoot_three_times)
+    monkeypatch.setattr(Microscope, "_wait_for_frame", wait_three_times)
     folder = tmp_path / "scan"
     outcome = run_cli("scan", instrument, "-o", folder, "--profile", profile)
     assert outcome.fails(1, "stopped; what was written so far is kept")
