@@ -243,6 +243,12 @@ class InstrumentProfile:
         text = json.dumps(_canonical(asdict(self)), sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
+    @property
+    def commanded_spacing_um(self) -> float:
+        """What the stage is to be told so that it achieves `half_spacing_um`."""
+        told = self.values.get("half_spacing_commanded_um", self.half_spacing_um)
+        return told.value
+
     def summary(self) -> dict[str, str]:
         """Return what a slide should tell about its calibration, as short texts."""
         names = ("pixel_um", "rotation_mrad", "backlash_z_um", "na", "tilt_mrad")

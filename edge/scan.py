@@ -230,7 +230,10 @@ class Scan:
         microscope, tracker = self._microscope, self._making.tracker
         if name == "two-shot":
             making = self._making
-            return TwoShot(microscope, tracker, making.meter, making.correction)
+            spacing_um = self._setup.profile.commanded_spacing_um
+            return TwoShot(
+                microscope, tracker, making.meter, making.correction, spacing_um
+            )
         stack = Stack(microscope, tracker, self._setup.config.scan)
         return stack if name == "stack" else FocusMap(microscope, stack)
 

@@ -211,15 +211,11 @@ class SlideMaking:
         self.events.publish(event)
 
     def _notes(self) -> dict[str, str]:
-        profile = self.setup.profile
-        focus = profile.focus_um
         return {
             "strategy": self.setup.strategy,
             "model": self.fuser.model,
             "engine": self.fuser.engine,
-            "half_spacing_um": f"{self.meter.optics.half_spacing_um:g}",
-            "focus_um": f"{focus.value:.3f} +- {focus.standard_uncertainty:.3f}",
-            "profile_sha256": profile.raw_sha256,
+            **self.setup.profile.summary(),
         }
 
     def _compare(

@@ -93,7 +93,10 @@ class Strategy(Protocol):
 
 
 class TwoShot:
-    """Two shots a tile; F follows the slide by the offsets of the tiles so far."""
+    """Two shots a tile; F follows the slide by the offsets of the tiles so far.
+
+    `half_spacing_um` is what the stage is told; what it achieves is the meter's affair.
+    """
 
     name = "two-shot"
 
@@ -103,7 +106,9 @@ class TwoShot:
         tracker: FocusTracker,
         meter: PairMeter,
         correction: FlatFieldCorrection,
+        half_spacing_um: float,
     ) -> None:
+        self._half_spacing_um = half_spacing_um
         self._microscope = microscope
         self._tracker = tracker
         self._meter = meter
@@ -112,8 +117,8 @@ class TwoShot:
 
     @property
     def reach_um(self) -> float:
-        """The half-spacing dD."""
-        return self._meter.optics.half_spacing_um
+        """The half-spacing dD, as commanded."""
+        return self._half_spacing_um
 
     def survey(self, visits: Sequence[TileVisit]) -> None:
         """Walk from the calibrated place to the first tile, where that is far."""

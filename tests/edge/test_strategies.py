@@ -43,6 +43,7 @@ class Bench:
             self.tracker,
             PairMeter(config.optics, config.scan.half_spacing_um),
             FlatFieldCorrection(None, shape, "linear"),
+            config.scan.half_spacing_um,
         )
 
 
@@ -271,3 +272,19 @@ def test_a_lost_focus_is_searched_by_a_stack() -> None:
     assert found[2].n_frames > 10
     assert found[3].n_frames == 2
     assert abs(found[2].focus_um - focus_um) < 1.0
+
+
+def test_the_stage_is_told_what_makes_it_achieve_the_spacing() -> None:
+    """A stage that falls short: 0.75 um are achieved where 0.8 um are commanded."""
+    with open_scanner(scanner_config()) as instrument:
+        bench = Bench(instrument, true_focus_um(instrument, visit_at()))
+        meter = PairMeter(bench.config.optics, 0.75)
+        correction = FlatFieldCorrection(None, (256, 256), "linear")
+        strategy = TwoShot(bench.microscope, bench.tracker, meter, correction, 0.8)
+        shot = strategy.shoot(visit_at(), None, 0)
+        reading = strategy.measure(shot)
+    low, high = bench.stage.targets
+    assert high.z_um - low.z_um == pytest.approx(1.6)
+    assert strategy.reach_um == 0.8
+    assert reading.measured is not None
+    assert reading.measured.optics.half_spacing_um == 0.75
