@@ -40,6 +40,8 @@ def test_a_finished_scan_is_served_until_ctrl_c(folder: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         try:
@@ -57,7 +59,10 @@ def test_a_finished_scan_is_served_until_ctrl_c(folder: Path) -> None:
                 assert picture.read(2) == b"\xff\xd8"
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()  # leaving the block waits without end
     assert process.returncode == 1  # as every command that Ctrl-C ends
 
 
