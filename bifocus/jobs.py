@@ -19,13 +19,13 @@ from bifocus.calib.step_result import Bench
 from bifocus.calib.verify import Verification, verify
 from bifocus.clock import VirtualClock
 from bifocus.config import EngineName, Instrument, load_instrument
-from bifocus.edge.assemble import load_label
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.live_page import Onlookers, let_look_on
 from bifocus.edge.plan import Region, ScanPlan, check_travel, plan_scan
 from bifocus.edge.scan import Progress, Scan, ScanResult
 from bifocus.edge.scan_events import ScanControl, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
+from bifocus.edge.slide_settings import load_label
 from bifocus.errors import ConfigError, SlideFileError
 from bifocus.hal.calibration_truth import calibration_truth
 from bifocus.hal.open_instrument import OpenInstrument, open_instrument

@@ -14,7 +14,6 @@ from bifocus.calib.profile_file import read_profile
 from bifocus.calib.profile_identity import check_identity, read_identity
 from bifocus.cluster import open_cluster
 from bifocus.config import EngineName, load_instrument
-from bifocus.edge.assemble import load_label
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.finish_scan import finish_scan
 from bifocus.edge.fusers import Fuser
@@ -26,6 +25,7 @@ from bifocus.edge.scan_events import ScanControl, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.scan_report import FINISHED
 from bifocus.edge.slide_making import ScanSetup
+from bifocus.edge.slide_settings import load_label
 from bifocus.errors import ConfigError
 from bifocus.hal.open_instrument import open_instrument
 from bifocus.jobs import (

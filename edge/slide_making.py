@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from bifocus.config import Instrument
-from bifocus.edge.assemble import describe_slide, stitch_options
 from bifocus.edge.develop import Developer
 from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.fusers import Fuser
@@ -24,6 +23,7 @@ from bifocus.edge.scan_events import Published, ScanEvents
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.scan_result import ScanResult
 from bifocus.edge.slide_file import write_thumbnail
+from bifocus.edge.slide_settings import describe_slide, stitch_options
 from bifocus.edge.tile_notes import read_light
 from bifocus.edge.timings import StageTimings
 from bifocus.edge.truth import TruthReport, evaluate, observe
