@@ -137,16 +137,20 @@ def pair_spec_from_json(document: dict[str, Any]) -> PairSpec:
         If a key is missing, unknown or out of range.
     """
     try:
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in document.items()
-        }
-        nominal = dict(fields.pop("nominal"))
-        nominal["wavelengths_um"] = tuple(nominal["wavelengths_um"])
+        fields = _with_tuples(document)
+        nominal = _with_tuples(fields.pop("nominal"))
         return PairSpec(nominal=PairOptics(**nominal), **fields)
     except (TypeError, KeyError, ValueError) as error:
         msg = f"not the record of a pair: {error}"
         raise ConfigError(msg) from error
+
+
+def _with_tuples(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with tuples for JSON's lists."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in document.items()
+    }
 
 
 def compute_relief_um(spec: PairSpec, shape: tuple[int, int]) -> Float32:

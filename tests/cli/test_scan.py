@@ -18,7 +18,7 @@ from tests.cli.commands import (
 
 # Design, section 4.
 FILES = {
-    *("scan.sqlite", "raw", "slide.ome.tiff", "thumbnail.jpg"),
+    *("scan.sqlite", "raw", "slide.ome.tiff", "thumbnail.jpg", "quality.ome.tiff"),
     *("report.json", "report.html", "instrument.yaml", "profile.yaml"),
 }
 REPORT_KEYS = {
