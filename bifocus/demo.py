@@ -134,7 +134,7 @@ def draw_before_after(result: ScanResult, path: Path) -> Path:
     sheet = Image.new("RGB", (width, _CROP_PX * scale + text_px), "white")
     pen = ImageDraw.Draw(sheet)
     half_um = result.half_spacing_um
-    titles = (f"shot at F - {half_um:g} um", f"shot at F + {half_um:g} um", "fused")
+    titles = (f"shot at F - {half_um:.2f} um", f"shot at F + {half_um:.2f} um", "fused")
     for number, (crop, title) in enumerate(zip(crops, titles, strict=True)):
         x = number * (_CROP_PX * scale + gap)
         picture = Image.fromarray(crop).resize(
