@@ -4,10 +4,9 @@ Exit codes: 0 done, 1 the work failed, 2 bad usage, input or configuration.
 """
 
 import sys
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -18,8 +17,16 @@ from bifocus.cli_calibration import calibration
 from bifocus.cli_devices import devices
 from bifocus.cli_export import exports
 from bifocus.cli_firmware import firmware
+from bifocus.cli_fuse import fusion
 from bifocus.cli_live import live_page
 from bifocus.cli_networks import networks
+from bifocus.cli_options import (
+    InstrumentArgument,
+    JsonOption,
+    ModelOption,
+    RegionOption,
+    StrategyOption,
+)
 from bifocus.cli_output import (
     err_console,
     out_console,
@@ -35,17 +42,8 @@ from bifocus.cli_output import (
 )
 from bifocus.cli_scan import scans
 from bifocus.cli_slides import slides
-from bifocus.config import EngineName
-from bifocus.config_model import parse_model
 from bifocus.demo import run_demo
-from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.estimate import estimate_scan
-from bifocus.edge.pairs_folder import (
-    NamedPair,
-    PairsDescription,
-    fuse_files,
-    fuse_folder,
-)
 from bifocus.errors import BifocusError, ConfigError
 from bifocus.instrument_text import CameraKind, StageKind, instrument_text
 from bifocus.jobs import InstrumentFile
@@ -83,38 +81,7 @@ app.add_typer(firmware)
 app.add_typer(devices)
 app.add_typer(calibration)
 app.add_typer(live_page)
-
-InstrumentArgument = Annotated[
-    Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
-]
-RegionOption = Annotated[
-    tuple[float, float, float, float] | None,
-    typer.Option(
-        "--region",
-        metavar="X Y WIDTH HEIGHT",
-        help="Region in stage um; default: the file's scan.region_um.",
-    ),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output.")
-]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Fusion model; auto is the best one present.")
-]
-ServerOption = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="Model server of --engine server (gRPC)."),
-]
-EngineOption = Annotated[
-    EngineName | None,
-    typer.Option(
-        "--engine", help="What runs a network; default: scan.engine, which is auto."
-    ),
-]
-StrategyOption = Annotated[
-    Literal["two-shot", "stack", "focus-map"],
-    typer.Option("--strategy", help="How each tile is brought into focus."),
-]
+app.add_typer(fusion)
 
 
 def main() -> None:
@@ -243,76 +210,6 @@ def plan(
         f"{estimate.slide_mb:.0f} MB of slide",
     }
     print_facts(f"plan of {instrument}", shown)
-
-
-@app.command(
-    epilog="Example: `bifocus fuse A.png B.png -o C.png --na 0.5 --half-spacing-um 1`"
-    "\n\nExample: `bifocus fuse --pairs DIR -o OUTDIR`"
-)
-def fuse(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Picture, or folder.")],
-    shots: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[A B]", help="Pictures at F-dD and F+dD."),
-    ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(help="Folder of NAME_a.png, NAME_b.png and pairs.json."),
-    ] = None,
-    model: ModelOption = "auto",
-    engine: Annotated[EngineName, typer.Option(help="What runs a network.")] = "auto",
-    server: ServerOption = None,
-    na: Annotated[float, typer.Option(help="Numerical aperture.")] = 0.75,
-    pixel_um: Annotated[float, typer.Option(help="Pixel on the glass, um.")] = 0.25,
-    half_spacing_um: Annotated[float, typer.Option(help="dD in um.")] = 0.75,
-    wavelengths_um: Annotated[
-        tuple[float, float, float], typer.Option(help="Of red, green and blue, um.")
-    ] = (0.62, 0.53, 0.46),
-    tone_curve: Annotated[
-        Literal["auto", "linear", "srgb"],
-        typer.Option(help="What the stored values mean; auto tries both."),
-    ] = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Fuse image pairs into in-focus images."""
-    if (pairs is None) == (not shots):
-        msg = "give two pictures A B, or --pairs DIR"
-        raise ConfigError(msg)
-    wish = EngineWish(engine=engine, server=server)
-    if pairs is not None:
-        with (
-            closing(choose_fuser(model, wish)) as fuser,
-            show_progress("pairs") as progress,
-        ):
-            report = fuse_folder(pairs, out, fuser, progress)
-        summary = f"fused {len(report['pairs'])} pairs into {out}"
-    else:
-        if shots is None or len(shots) != 2:
-            msg = f"expected two pictures A B, got {len(shots or ())}"
-            raise ConfigError(msg)
-        values = {
-            "na": na,
-            "pixel_um": pixel_um,
-            "half_spacing_um": half_spacing_um,
-            "wavelengths_um": wavelengths_um,
-            "tone_curve": tone_curve,
-        }
-        description = parse_model(PairsDescription, values, source="options")
-        err_console.print(
-            f"optics: NA {na:g}, {pixel_um:g} um/px, dD {half_spacing_um:g} um",
-            highlight=False,
-        )
-        pair = NamedPair(name=out.stem, minus=shots[0], plus=shots[1])
-        with closing(choose_fuser(model, wish)) as fuser:
-            report = fuse_files(pair, out, description, fuser)
-        summary = (
-            f"fused into {out}; best focus at F {report['offset_um']:+.2f} um, "
-            f"quality {report['quality']:.2f}"
-        )
-    if as_json:
-        print_json(report)
-    else:
-        out_console.print(summary, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: `bifocus bench fuse --model weights/base.onnx --json`")

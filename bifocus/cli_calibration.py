@@ -1,6 +1,5 @@
 """The commands that measure an instrument: `calibrate`, and `verify` day by day."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +16,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from bifocus.cli_options import InstrumentArgument, JsonOption, RegionOption
 from bifocus.cli_output import err_console, out_console, print_json, print_rows
+from bifocus.cli_signals import sigterm_interrupts
 from bifocus.errors import ConfigError
 from bifocus.report_page import format_duration
 
@@ -29,21 +30,6 @@ if TYPE_CHECKING:
     from bifocus.jobs import CalibratedInstrument
 
 calibration = typer.Typer()
-
-InstrumentArgument = Annotated[
-    Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
-]
-RegionOption = Annotated[
-    tuple[float, float, float, float] | None,
-    typer.Option(
-        "--region",
-        metavar="X Y WIDTH HEIGHT",
-        help="Region in stage um; default: the file's scan.region_um.",
-    ),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output.")
-]
 
 
 @calibration.command(epilog="Example: `bifocus calibrate scanner.yaml -o calibration`")
@@ -77,7 +63,7 @@ def calibrate(
         file.plan_dry(region_um)
         _print_plan(file.config, only or [], as_json=as_json)
         return
-    with _sigterm_interrupts(), _show_steps() as on_step:
+    with sigterm_interrupts(), _show_steps() as on_step:
         made = calibrate_instrument(
             file,
             region_um,
@@ -114,7 +100,7 @@ def verify(
     file = InstrumentFile.load(instrument)
     region_um = file.region_um(region)
     known = read_profile(profile)
-    with _sigterm_interrupts():
+    with sigterm_interrupts():
         found = verify_instrument(file, known, region_um, out or profile.parent)
     if as_json:
         print_json(_verdict_document(found))
@@ -122,20 +108,6 @@ def verify(
         _print_verdict(found)
     if found.verdict == "out":
         raise typer.Exit(1)
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: the stage is stopped, steps are kept."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

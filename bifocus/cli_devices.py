@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bifocus.cli_options import InstrumentArgument, JsonOption
 from bifocus.cli_output import (
     err_console,
     out_console,
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from bifocus.jobs import InstrumentFile
 
 devices = typer.Typer()
-
-InstrumentArgument = Annotated[
-    Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output.")
-]
 
 
 @devices.command(epilog="Example: `bifocus doctor scanner.yaml --out /data/scans`")

@@ -11,14 +11,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from bifocus.cli_options import JsonOption
 from bifocus.cli_output import out_console, print_json
 from bifocus.errors import EngineError
 
 networks = typer.Typer()
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output.")
-]
 ModelsOption = Annotated[
     list[Path] | None,
     typer.Option("--model", help="Checkpoint (.safetensors); may be repeated."),

@@ -1,14 +1,21 @@
 """The commands around a scan: `scan`, `resume` where one broke off, `reprocess`."""
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bifocus.cli_options import (
+    EngineOption,
+    InstrumentArgument,
+    JsonOption,
+    LogOption,
+    ModelOption,
+    RegionOption,
+    StrategyOption,
+)
 from bifocus.cli_output import (
     err_console,
     out_console,
@@ -16,7 +23,7 @@ from bifocus.cli_output import (
     print_scan,
     show_progress,
 )
-from bifocus.config import EngineName
+from bifocus.cli_signals import sigterm_interrupts
 from bifocus.errors import BifocusError, BlankSlideError
 from bifocus.json_log import json_log
 from bifocus.live_options import LiveOption, MetricsOption, onlookers_of
@@ -26,43 +33,13 @@ if TYPE_CHECKING:
 
 scans = typer.Typer()
 
-InstrumentArgument = Annotated[
-    Path, typer.Argument(metavar="INSTRUMENT", help="Instrument file (YAML).")
-]
-RegionOption = Annotated[
-    tuple[float, float, float, float] | None,
-    typer.Option(
-        "--region",
-        metavar="X Y WIDTH HEIGHT",
-        help="Region in stage um; default: the file's scan.region_um.",
-    ),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output.")
-]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Fusion model; auto is the best one present.")
-]
-EngineOption = Annotated[
-    EngineName | None,
-    typer.Option(
-        "--engine", help="What runs a network; default: scan.engine, which is auto."
-    ),
-]
-LogOption = Annotated[
-    Path | None, typer.Option("--log-json", help="File for the log as JSON lines.")
-]
-
 
 @scans.command(epilog="Example: `bifocus scan scanner.yaml -o scan1 --profile p.yaml`")
 def scan(
     instrument: InstrumentArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="Scan folder to make.")],
     region: RegionOption = None,
-    strategy: Annotated[
-        Literal["two-shot", "stack", "focus-map"],
-        typer.Option("--strategy", help="How each tile is brought into focus."),
-    ] = "two-shot",
+    strategy: StrategyOption = "two-shot",
     profile: Annotated[
         Path | None,
         typer.Option(help="profile.yaml; without it, calibration runs first."),
@@ -190,7 +167,7 @@ def _report(result: "ScanResult", *, as_json: bool) -> None:
 @contextmanager
 def _can_go_on(folder: Path) -> Iterator[None]:
     """Let SIGTERM end a scan as Ctrl-C does, and say how to go on with it."""
-    with _sigterm_interrupts():
+    with sigterm_interrupts():
         try:
             yield
         except BlankSlideError:
@@ -205,19 +182,3 @@ def _can_go_on(folder: Path) -> Iterator[None]:
 def _is_open(folder: Path) -> bool:
     """Whether a scan has begun there and still has its working files."""
     return (folder / "scan.sqlite").exists() and (folder / "fused").is_dir()
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_number: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
