@@ -4,11 +4,16 @@
 
     SCAN/  scan.sqlite   journal of every tile
            raw/          both shots of each tile, lossless, as the camera gave them
-           fused/        in-focus tiles while the slide is being made; removed after
+           fused/        in-focus tiles as plain arrays (.npy) while the slide is made
            slide.ome.tiff  thumbnail.jpg  report.json  report.html
            instrument.yaml  profile.yaml   as used
+
+An in-focus tile is written and read back once, within minutes: as PNG that would cost
+more CPU time than stitching it (64 to 87 ms and 17 to 34 ms for 1224 x 1024 px, against
+1.5 ms and 0.2 ms), for half the bytes, which are given back at the end.
 """
 
+import io
 import shutil
 import zlib
 from pathlib import Path
@@ -20,8 +25,12 @@ from bifocus.errors import SlideFileError
 from bifocus.records import UInt8Image
 from bifocus.whole_file import write_whole
 
-# zlib level 1: lossless tiles at about a third of their size for 10 ms a megapixel.
-_PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+# Of runs alone: a tenth smaller than zlib's level 1 for noisy shots, in two thirds of
+# its time, since noise has no repetitions to be looked for.
+_PNG_OPTIONS = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+]
 
 
 class ScanFolder:
@@ -68,12 +77,12 @@ class ScanFolder:
 
     def save_fused(self, row: int, column: int, pixels: UInt8Image) -> int:
         """Write an in-focus tile for the stitcher; return the CRC-32 of its pixels."""
-        write_png(self._fused_path(row, column), pixels)
-        return zlib.crc32(pixels.tobytes())
+        write_array(self._fused_path(row, column), pixels)
+        return zlib.crc32(np.ascontiguousarray(pixels))
 
     def load_fused(self, row: int, column: int) -> UInt8Image:
         """Read an in-focus tile back."""
-        return read_png(self._fused_path(row, column))
+        return read_array(self._fused_path(row, column))
 
     def find_fused(self, row: int, column: int, crc: int) -> UInt8Image | None:
         """Return an in-focus tile that was kept, if it is there and undamaged."""
@@ -81,14 +90,14 @@ class ScanFolder:
             pixels = self.load_fused(row, column)
         except SlideFileError:
             return None
-        return pixels if zlib.crc32(pixels.tobytes()) == crc else None
+        return pixels if zlib.crc32(pixels) == crc else None
 
     def remove_fused(self) -> None:
         """Drop the in-focus tiles once the slide holds them."""
         shutil.rmtree(self.fused, ignore_errors=True)
 
     def _fused_path(self, row: int, column: int) -> Path:
-        return self.fused / f"r{row:03d}_c{column:03d}.png"
+        return self.fused / f"r{row:03d}_c{column:03d}.npy"
 
 
 def raw_name(name: str) -> str:
@@ -137,6 +146,39 @@ def read_png(path: Path) -> UInt8Image:
         msg = f"{path}: cannot read the tile: {error.strerror}"
         raise SlideFileError(msg) from error
     return decode_png(encoded, str(path))
+
+
+def write_array(path: Path, pixels: UInt8Image) -> None:
+    """Write RGB pixels as a NumPy file, whole or not at all; not synced.
+
+    Raises
+    ------
+    SlideFileError
+        If the disk refuses, naming the path and the size.
+    """
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(pixels), allow_pickle=False)
+    write_whole(path, stream.getvalue(), is_durable=False)
+
+
+def read_array(path: Path) -> UInt8Image:
+    """Read an RGB picture that `write_array` wrote.
+
+    Raises
+    ------
+    SlideFileError
+        If it is missing or damaged.
+    """
+    try:
+        with path.open("rb") as stream:
+            pixels = np.lib.format.read_array(stream, allow_pickle=False)
+    except OSError as error:
+        msg = f"{path}: cannot read the tile: {error.strerror}"
+        raise SlideFileError(msg) from error
+    except ValueError as error:
+        msg = f"{path}: the tile is damaged: {error}"
+        raise SlideFileError(msg) from error
+    return np.asarray(pixels, dtype=np.uint8)
 
 
 def decode_png(encoded: bytes, name: str) -> UInt8Image:

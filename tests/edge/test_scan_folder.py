@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,50 @@ def test_shots_come_back_bit_for_bit(folder: ScanFolder, picture: UInt8Image) ->
 
 
 def test_fused_tiles_come_and_go(folder: ScanFolder, picture: UInt8Image) -> None:
-    folder.save_fused(2, 13, picture)
+    crc = folder.save_fused(2, 13, picture)
+    assert crc == zlib.crc32(picture.tobytes())
     assert np.array_equal(folder.load_fused(2, 13), picture)
+    kept = folder.find_fused(2, 13, crc)
+    assert kept is not None
+    assert np.array_equal(kept, picture)
     folder.remove_fused()
     folder.remove_fused()
     assert not folder.fused.exists()
-    with pytest.raises(SlideFileError, match=r"r002_c013\.png: cannot read"):
+    with pytest.raises(SlideFileError, match=r"r002_c013\.npy: cannot read"):
         folder.load_fused(2, 13)
+
+
+def test_a_fused_tile_may_be_a_view(folder: ScanFolder, picture: UInt8Image) -> None:
+    turned = picture.transpose(1, 0, 2)[:, ::-1]
+    crc = folder.save_fused(0, 0, turned)
+    assert crc == zlib.crc32(turned.tobytes())
+    assert np.array_equal(folder.load_fused(0, 0), turned)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, 500])
+def test_a_torn_fused_tile_is_not_found(
+    folder: ScanFolder, picture: UInt8Image, keep: int
+) -> None:
+    """As a power cut leaves it: the file was not synced, it may be of any length."""
+    crc = folder.save_fused(1, 2, picture)
+    path = folder.fused / "r001_c002.npy"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SlideFileError, match="damaged"):
+        folder.load_fused(1, 2)
+    assert folder.find_fused(1, 2, crc) is None
+
+
+def test_a_fused_tile_of_zeros_is_not_found(
+    folder: ScanFolder, picture: UInt8Image
+) -> None:
+    """A file system may bring the length to the disk, and not the content."""
+    crc = folder.save_fused(1, 2, picture)
+    path = folder.fused / "r001_c002.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:128] + bytes(len(content) - 128))
+    assert folder.find_fused(1, 2, crc) is None
+    path.write_bytes(bytes(len(content)))
+    assert folder.find_fused(1, 2, crc) is None
 
 
 class FailingStream(io.FileIO):
