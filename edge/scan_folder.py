@@ -78,7 +78,7 @@ class ScanFolder:
     def save_fused(self, row: int, column: int, pixels: UInt8Image) -> int:
         """Write an in-focus tile for the stitcher; return the CRC-32 of its pixels."""
         write_array(self._fused_path(row, column), pixels)
-        return zlib.crc32(np.ascontiguousarray(pixels))
+        return zlib.crc32(np.ascontiguousarray(pixels).data)
 
     def load_fused(self, row: int, column: int) -> UInt8Image:
         """Read an in-focus tile back."""
@@ -90,7 +90,7 @@ class ScanFolder:
             pixels = self.load_fused(row, column)
         except SlideFileError:
             return None
-        return pixels if zlib.crc32(pixels) == crc else None
+        return pixels if zlib.crc32(np.ascontiguousarray(pixels).data) == crc else None
 
     def remove_fused(self) -> None:
         """Drop the in-focus tiles once the slide holds them."""
@@ -171,11 +171,11 @@ def read_array(path: Path) -> UInt8Image:
     """
     try:
         with path.open("rb") as stream:
-            pixels = np.lib.format.read_array(stream, allow_pickle=False)
+            pixels = np.load(stream, allow_pickle=False)
     except OSError as error:
         msg = f"{path}: cannot read the tile: {error.strerror}"
         raise SlideFileError(msg) from error
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         msg = f"{path}: the tile is damaged: {error}"
         raise SlideFileError(msg) from error
     return np.asarray(pixels, dtype=np.uint8)
