@@ -315,13 +315,17 @@ def _smooth(values: Float32) -> Float32:
     return np.asarray(mean, dtype=np.float32)
 
 
+def trust_in_optics(optics: PairOptics) -> float:
+    """Return the largest share of the Wiener image in the mix; see `TRUST`."""
+    return 1.0 if optics.is_measured else TRUST
+
+
 def _wiener_share(local_um: Float32, optics: PairOptics) -> Float32:
     """Return the Wiener image's share of each block: 0 where already in focus."""
     nearer_um = np.abs(np.abs(local_um) - optics.half_spacing_um)
     low, high = (units * optics.focus_unit_um for units in IN_FOCUS_UNITS)
     rise = np.asarray(np.clip((nearer_um - low) / (high - low), 0, 1))
-    trust = 1.0 if optics.is_measured else TRUST
-    share = trust * rise * rise * (3 - 2 * rise)
+    share = trust_in_optics(optics) * rise * rise * (3 - 2 * rise)
     return np.asarray(share, dtype=np.float32)
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from bifocus.edge.fusers import Fuser
+from bifocus.edge.fusers import Fuser, WholePair
 from bifocus.edge.journal import TileLine
 from bifocus.edge.registration import EdgeStrips, extract_strips
 from bifocus.edge.shots import Capture
 from bifocus.illumination import FlatFieldCorrection
-from bifocus.records import UInt8Image
+from bifocus.physics_fusion import MeasuredPair
+from bifocus.records import FusedTile, UInt8Image
 from bifocus.sharpness import measure_sharpness
 
 
@@ -49,7 +50,7 @@ class Developer:
             pixels = before = self._correction.apply(capture.frames[0].pixels)
             quality, fuse_s, picked = float(capture.status != "blank"), 0.0, 0
         else:
-            tile = self._fuser.fuse(measured)
+            tile = self._fused(measured)
             pixels, quality, fuse_s = tile.pixels, tile.quality, tile.seconds
             picked = int(tile.sharper_is_plus)
             before = measured.plus if picked else measured.minus
@@ -77,6 +78,11 @@ class Developer:
             sharpness=(line.sharpness_before or 0.0, line.sharpness_after or 0.0),
             picked=line.picked or 0,
         )
+
+    def _fused(self, measured: MeasuredPair | WholePair) -> FusedTile:
+        if isinstance(measured, WholePair):
+            return measured.tile
+        return self._fuser.fuse(measured)
 
     def _strips(self, row: int, column: int, pixels: UInt8Image) -> EdgeStrips:
         return extract_strips(

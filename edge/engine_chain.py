@@ -5,15 +5,17 @@ hands over to the next one with a record: which of the two is the user's choice.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bifocus.edge.fusers import Fuser
+from bifocus.edge.fusers import Fuser, PairReader, WholePair
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.focal_offset import PairOptics
 from bifocus.physics_fusion import MeasuredPair
-from bifocus.records import FusedTile
+from bifocus.records import FusedTile, UInt8Image
+from bifocus.tone import ToneCurve
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,10 @@ class Candidate:
 
 
 class EngineChain:
-    """The `Fuser` that runs; one thread at a time, as every fuser.
+    """The `Fuser` that runs, and a `PairReader`.
+
+    Any thread may ask: pairs are read by one stage of a scan and fused by another. The
+    fuser itself is given to one at a time.
 
     Parameters
     ----------
@@ -57,6 +62,7 @@ class EngineChain:
     def __init__(
         self, candidates: Sequence[Candidate], on_failure: Literal["stop", "next"]
     ) -> None:
+        self._lock = threading.RLock()
         self._left = list(candidates)
         self._on_failure = on_failure
         self._faults: list[str] = []
@@ -87,14 +93,15 @@ class EngineChain:
         EngineError
             If none does; with the last one's reason.
         """
-        while True:
-            try:
-                self._running.check_optics(optics)
-            except EngineError as error:
-                self._refuse(str(error))
-                self._take_next(is_failure=False)
-            else:
-                return
+        with self._lock:
+            while True:
+                try:
+                    self._running.check_optics(optics)
+                except EngineError as error:
+                    self._refuse(str(error))
+                    self._take_next(is_failure=False)
+                else:
+                    return
 
     def fuse(self, measured: MeasuredPair) -> FusedTile:
         """Return the tile; see `bifocus.edge.fusers.Fuser`.
@@ -104,17 +111,42 @@ class EngineChain:
         EngineLostError
             If the engine failed and there is no other, or none is wanted.
         """
-        self.check_optics(measured.optics)
-        while True:
-            try:
-                return self._running.fuse(measured)
-            except EngineLostError as error:
-                self._replace(error)
+        with self._lock:
+            self.check_optics(measured.optics)
+            while True:
+                try:
+                    return self._running.fuse(measured)
+                except EngineLostError as error:
+                    self._replace(error)
+
+    def read(
+        self,
+        minus: UInt8Image,
+        plus: UInt8Image,
+        optics: PairOptics,
+        tone_curve: ToneCurve,
+    ) -> WholePair | None:
+        """Return the pair, read and fused, if the engine that runs holds the physics.
+
+        Raises
+        ------
+        EngineLostError
+            As `fuse`.
+        """
+        with self._lock:
+            self.check_optics(optics)
+            while isinstance(running := self._running, PairReader):
+                try:
+                    return running.read(minus, plus, optics, tone_curve)
+                except EngineLostError as error:
+                    self._replace(error)
+            return None
 
     def close(self) -> None:
         """Close the engine that runs."""
-        if self._fuser is not None:
-            self._fuser.close()
+        with self._lock:
+            if self._fuser is not None:
+                self._fuser.close()
 
     @property
     def _running(self) -> Fuser:

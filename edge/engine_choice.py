@@ -66,7 +66,7 @@ class ModelFolder(Model):
     files: tuple[Annotated[str, Field(pattern=r"^[\w.-]+$")], ...] = Field(min_length=1)
 
 
-def choose_fuser(model: str = "auto", wish: EngineWish | None = None) -> Fuser:
+def choose_fuser(model: str = "auto", wish: EngineWish | None = None) -> EngineChain:
     """Return the fuser, its engine ready.
 
     Parameters

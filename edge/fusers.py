@@ -2,15 +2,18 @@
 
 `physics`, here, needs no weights and is always there; a network comes as an exported
 file (`bifocus.edge.network_fuser`). `bifocus.edge.engine_choice` chooses among them.
+A graph with physics inside reads the pair as well, so that nothing else has to.
 """
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from bifocus.focal_offset import PairOptics
 from bifocus.physics_fusion import MeasuredPair, fuse_measured
-from bifocus.records import FusedTile
+from bifocus.records import FusedTile, UInt8Image
+from bifocus.tone import ToneCurve
 
 
 class Fuser(Protocol):
@@ -41,6 +44,47 @@ class Fuser(Protocol):
 
     def close(self) -> None:
         """Give back what it holds; may be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholePair:
+    """A pair that one graph has read and fused in one go: nothing is left to do.
+
+    Attributes
+    ----------
+    minus, plus
+        The shots, as the graph got them.
+    optics
+        By which it read them.
+    tile
+        What it made of them, with the tile's focal offset.
+    clearest
+        The greatest weight of a block, 0..1: whether the pair tells its focus.
+    """
+
+    minus: UInt8Image
+    plus: UInt8Image
+    optics: PairOptics
+    tile: FusedTile
+    clearest: float
+
+
+@runtime_checkable
+class PairReader(Protocol):
+    """A fuser that can read the focal offset itself, with the fused picture."""
+
+    def read(
+        self,
+        minus: UInt8Image,
+        plus: UInt8Image,
+        optics: PairOptics,
+        tone_curve: ToneCurve,
+    ) -> WholePair | None:
+        """Return the pair, read and fused; None if NumPy is to measure it first.
+
+        `optics` name their light: a graph takes it, and does not search it.
+        """
         ...
 
 

@@ -28,7 +28,9 @@ from bifocus.records import UInt8Image
 # physical order; sharper, other: sorted by Brenner gradient; physics: their fusion.
 PICTURES = ("minus", "plus", "physics", "sharper", "other")
 # What the loop must know beside the picture, where a graph holds the physics.
-NUMBERS = frozenset({"offset_um", "sd_um", "confidence", "quality", "sharper_is_plus"})
+NUMBERS = frozenset(
+    {"offset_um", "sd_um", "confidence", "quality", "sharper_is_plus", "clearest"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

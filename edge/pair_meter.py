@@ -1,10 +1,15 @@
-"""Measures the pairs of one instrument, with its own optics where they are known."""
+"""Measures the pairs of one instrument, with its own optics where they are known.
+
+Where the engine that fuses holds the physics too, it reads the pairs itself: the offset
+comes with the fused picture, and NumPy's transforms are spared.
+"""
 
 import dataclasses
 from typing import TYPE_CHECKING
 
 from bifocus.calibrated_optics import CalibratedOptics, OffsetReadout
 from bifocus.config import Optics
+from bifocus.edge.fusers import PairReader, WholePair
 from bifocus.focal_offset import Float32, PairOptics
 from bifocus.light_choice import choose_light, light_evidence
 from bifocus.pair_spectra import PairSpectra
@@ -65,11 +70,25 @@ class PairMeter:
         optics: Optics,
         half_spacing_um: float,
         calibrated: CalibratedOptics | None = None,
+        reader: PairReader | None = None,
     ) -> None:
+        """Store the optics; `reader` is the fuser, if it can read pairs itself."""
+        self._reader = reader
         self.tone_curve: ToneCurve = optics.tone_curve
         self.optics = pair_optics(optics, half_spacing_um, calibrated)
         self._readout = calibrated.readout if calibrated else None
         self._evidence: list[Float32] = []
+
+    def read(self, minus: UInt8Image, plus: UInt8Image) -> MeasuredPair | WholePair:
+        """Return the pair with its focal offset, by the fuser where that can read it.
+
+        Until the light is known NumPy measures, since a graph is told the light.
+        """
+        if self._reader is not None and self.optics.light is not None:
+            read = self._reader.read(minus, plus, self.optics, self.tone_curve)
+            if read is not None:
+                return self._corrected(read)
+        return self.measure(minus, plus)
 
     def measure(self, minus: UInt8Image, plus: UInt8Image) -> MeasuredPair:
         """Return the pair's spectra and focal offsets, corrected by calibration.
@@ -85,6 +104,13 @@ class PairMeter:
         tile = correct_offset(measured.offsets.tile, self._readout)
         offsets = dataclasses.replace(measured.offsets, tile=tile)
         return dataclasses.replace(measured, offsets=offsets)
+
+    def _corrected(self, read: WholePair) -> WholePair:
+        if self._readout is None:
+            return read
+        offset = correct_offset(read.tile.offset, self._readout)
+        tile = dataclasses.replace(read.tile, offset=offset)
+        return dataclasses.replace(read, tile=tile)
 
     def _learn_light(self, spectra: PairSpectra) -> None:
         self._evidence.append(light_evidence(spectra))

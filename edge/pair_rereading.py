@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import cast, get_args
 
+from bifocus.edge.fusers import WholePair
 from bifocus.edge.journal import TileEntry
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.shots import Capture, TileStatus
@@ -66,9 +67,9 @@ class PairRereading:
 
     def _measure(
         self, minus: UInt8Image, plus: UInt8Image, light: Light | None
-    ) -> MeasuredPair:
+    ) -> MeasuredPair | WholePair:
         self._meter.optics = dataclasses.replace(self._meter.optics, light=light)
-        return self._meter.measure(minus, plus)
+        return self._meter.read(minus, plus)
 
     def _frame(self, path: str, place: StagePosition) -> Frame:
         # Only the pixels count for what follows; times and pose were the camera's.

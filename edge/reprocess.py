@@ -17,6 +17,7 @@ from bifocus.config import Instrument
 from bifocus.edge.capture import Waits
 from bifocus.edge.capture_loop import Progress
 from bifocus.edge.develop import Developer
+from bifocus.edge.engine_chain import EngineChain
 from bifocus.edge.engine_choice import EngineWish, choose_fuser
 from bifocus.edge.fusers import Fuser
 from bifocus.edge.journal import Journal, TileEntry, TileLine
@@ -148,9 +149,11 @@ def fuse_stored(pair: StoredPair) -> FusedPair:
         return decode_png(pair.shots[name], name)
 
     profile = pair.profile
-    meter = PairMeter(pair.config.optics, profile.half_spacing_um.value, profile.optics)
-    capture = PairRereading(load_shot, meter, correction).capture(pair.entry)
     fuser = _fuser_of_this_thread(pair.model, pair.wish)
+    meter = PairMeter(
+        pair.config.optics, profile.half_spacing_um.value, profile.optics, fuser
+    )
+    capture = PairRereading(load_shot, meter, correction).capture(pair.entry)
     tile = Developer(fuser, correction, pair.overlap_px).develop(capture)
     return FusedPair(
         picture=encode_png(tile.pixels, "the fused tile"),
@@ -164,9 +167,9 @@ def fuse_stored(pair: StoredPair) -> FusedPair:
 _opened = threading.local()
 
 
-def _fuser_of_this_thread(model: str, wish: EngineWish) -> Fuser:
+def _fuser_of_this_thread(model: str, wish: EngineWish) -> EngineChain:
     wanted = (model, wish)
-    known: tuple[object, Fuser] | None = getattr(_opened, "fuser", None)
+    known: tuple[object, EngineChain] | None = getattr(_opened, "fuser", None)
     if known is None or known[0] != wanted:
         if known is not None:
             known[1].close()

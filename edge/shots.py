@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from bifocus.edge.fusers import WholePair
 from bifocus.physics_fusion import MeasuredPair
 from bifocus.records import FocalOffset, Frame, TileVisit
 
@@ -46,13 +47,24 @@ class Shot:
 class Reading:
     """What a shot tells: the measured pair, and whether all of it is clear glass."""
 
-    measured: MeasuredPair | None
+    measured: MeasuredPair | WholePair | None
     is_blank: bool
 
     @property
     def offset(self) -> FocalOffset | None:
         """Where the best focus lies relative to F, for a pair."""
-        return None if self.measured is None else self.measured.offsets.tile
+        measured = self.measured
+        if isinstance(measured, WholePair):
+            return measured.tile.offset
+        return None if measured is None else measured.offsets.tile
+
+    @property
+    def clearest(self) -> float:
+        """How much texture the clearest block of a pair holds, 0..1."""
+        measured = self.measured
+        if isinstance(measured, WholePair):
+            return measured.clearest
+        return 0.0 if measured is None else float(measured.offsets.weight.max())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +101,9 @@ class Capture:
     """A finished tile: the shot that is kept, what it told, and how it came about.
 
     `status` is `captured`, `blank` (clear glass) or `flagged` (there is something, but
-    its focus was not found). A two-shot capture is `measured` for fusion; others are in
-    focus already. `n_frames` and `seconds` count all attempts.
+    its focus was not found). A two-shot capture is `measured` for fusion, or fused by
+    what measured it; others are in focus already. `n_frames` and `seconds` count
+    all attempts.
     """
 
     visit: TileVisit
@@ -101,5 +114,5 @@ class Capture:
     seconds: float
     at_s: float
     offset: FocalOffset | None = None
-    measured: MeasuredPair | None = None
+    measured: MeasuredPair | WholePair | None = None
     trace: tuple[Attempt, ...] = ()

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from bifocus.config import Instrument
 from bifocus.edge.develop import Developer
 from bifocus.edge.focus_tracking import FocusTracker
-from bifocus.edge.fusers import Fuser
+from bifocus.edge.fusers import Fuser, PairReader
 from bifocus.edge.journal import Journal, TileLine
 from bifocus.edge.live_stitch import QUALITY_NAME, LiveStitcher, plan_canvas
 from bifocus.edge.pair_meter import PairMeter
@@ -203,7 +203,10 @@ class SlideMaking:
     def _new_meter(self) -> PairMeter:
         profile = self.setup.profile
         return PairMeter(
-            self.setup.config.optics, profile.half_spacing_um.value, profile.optics
+            self.setup.config.optics,
+            profile.half_spacing_um.value,
+            profile.optics,
+            self.fuser if isinstance(self.fuser, PairReader) else None,
         )
 
     def _tell_published(self, level: int, row: int, column: int, version: int) -> None:

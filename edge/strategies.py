@@ -165,20 +165,22 @@ class TwoShot:
     def measure(self, shot: Shot) -> Reading:
         """Correct the illumination and read the pair's offsets."""
         minus, plus = (frame.pixels for frame in shot.frames)
-        measured = self._meter.measure(
+        if is_blank_field(minus) and is_blank_field(plus):
+            # Nobody asks where glass is in focus, and a whole fusion is dear.
+            return Reading(measured=None, is_blank=True)
+        measured = self._meter.read(
             self._correction.apply(minus), self._correction.apply(plus)
         )
-        is_blank = is_blank_field(minus) and is_blank_field(plus)
-        return Reading(measured=measured, is_blank=is_blank)
+        return Reading(measured=measured, is_blank=False)
 
     def judge(self, shot: Shot, reading: Reading) -> Verdict:
         """Take the shot, or have it again where its offset points, at most twice."""
-        if reading.is_blank or reading.measured is None:
+        offset = reading.offset
+        if reading.is_blank or offset is None:
             return Verdict(status="blank", focus_um=shot.focus_um, reason="clear glass")
-        offsets = reading.measured.offsets
-        offset, best_um = offsets.tile, shot.focus_um + offsets.tile.offset_um
+        best_um = shot.focus_um + offset.offset_um
         reach_um = _RESHOOT_UNITS * self._meter.optics.focus_unit_um
-        is_clear = float(offsets.weight.max()) >= _LEAST_WEIGHT
+        is_clear = reading.clearest >= _LEAST_WEIGHT
         if is_clear and abs(offset.offset_um) <= reach_um:
             target = shot.visit.target
             taught = self._tracker.add(

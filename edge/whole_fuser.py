@@ -1,9 +1,10 @@
 """Fusion by one graph that holds physics and network: two shots in, one tile out.
 
 The tables of the optics go in beside the shots, once for each optics. Whoever runs the
-graph stands behind one small Protocol: ONNX Runtime, or TensorRT.
+graph stands behind one small Protocol: ONNX Runtime, OpenVINO, TensorRT or a server.
 """
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -11,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bifocus.edge.network_inputs import NetworkForm, mend
+from bifocus.edge.fusers import WholePair
+from bifocus.edge.network_inputs import NUMBERS, NetworkForm, mend
 from bifocus.engine_manifest import EngineManifest, check_trained_range
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.focal_offset import PairOptics
@@ -19,6 +21,7 @@ from bifocus.optics_inputs import Float32, table_shapes, transfer_inputs
 from bifocus.pair_spectra import layout_for
 from bifocus.physics_fusion import MeasuredPair
 from bifocus.records import FocalOffset, FusedTile, UInt8Image
+from bifocus.tone import ToneCurve
 
 Numbers = Mapping[str, npt.NDArray[np.float32]]
 
@@ -58,8 +61,8 @@ class WholeEngine(Protocol):
 class WholeFuser:
     """A `bifocus.edge.fusers.Fuser` made of a whole fusion; it owns the engine.
 
-    Of the measured pair it takes the shots and the optics with their light; the offset
-    it returns is the graph's own.
+    It is a `PairReader` as well: a pair need not be measured before. Of one that was it
+    takes the shots and the optics with their light; the offset is the graph's own.
     """
 
     def __init__(self, engine: WholeEngine) -> None:
@@ -99,7 +102,21 @@ class WholeFuser:
                 raise EngineError(msg + mend(self._engine.form))
 
     def fuse(self, measured: MeasuredPair) -> FusedTile:
-        """Return the tile on the pixel grid of the sharper shot.
+        """Return the tile on the pixel grid of the sharper shot; errors as `read`."""
+        pair = self.read(
+            measured.minus, measured.plus, measured.optics, measured.tone_curve
+        )
+        seconds = measured.seconds + pair.tile.seconds
+        return dataclasses.replace(pair.tile, seconds=seconds)
+
+    def read(
+        self,
+        minus: UInt8Image,
+        plus: UInt8Image,
+        optics: PairOptics,
+        tone_curve: ToneCurve,
+    ) -> WholePair:
+        """Return the pair, read and fused; see `bifocus.edge.fusers.PairReader`.
 
         Raises
         ------
@@ -109,15 +126,15 @@ class WholeFuser:
             If the engine fails.
         """
         start_s = time.perf_counter()
-        self._check_pair(measured)
-        self._bring_tables(measured.optics)
-        shots = {"minus": measured.minus, "plus": measured.plus}
-        pixels, numbers = self._engine.fuse_pair(shots)
-        found = {name: float(numbers[name]) for name in _USED}
+        self._check_pair((minus.shape[0], minus.shape[1]), tone_curve)
+        self.check_optics(optics)
+        self._bring_tables(optics)
+        pixels, numbers = self._engine.fuse_pair({"minus": minus, "plus": plus})
+        found = {name: float(numbers[name]) for name in NUMBERS}
         if not all(np.isfinite(value) for value in found.values()):
             msg = f"{self.model}: {self.engine} gave NaN; take --model physics"
             raise EngineLostError(msg)
-        return FusedTile(
+        tile = FusedTile(
             pixels=pixels,
             offset=FocalOffset(
                 offset_um=found["offset_um"],
@@ -125,32 +142,37 @@ class WholeFuser:
                 confidence=found["confidence"],
             ),
             quality=found["quality"],
-            seconds=measured.seconds + time.perf_counter() - start_s,
+            seconds=time.perf_counter() - start_s,
             sharper_is_plus=found["sharper_is_plus"] > 0,
+        )
+        return WholePair(
+            minus=minus,
+            plus=plus,
+            optics=optics,
+            tile=tile,
+            clearest=found["clearest"],
         )
 
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
 
-    def _check_pair(self, measured: MeasuredPair) -> None:
-        if measured.tone_curve != "linear":
+    def _check_pair(self, size_px: tuple[int, int], tone_curve: ToneCurve) -> None:
+        if tone_curve != "linear":
             msg = (
                 f"{self._manifest.main_file}: made for linear values, these pairs are "
-                f"{measured.tone_curve}; take --model physics, or export the network "
+                f"{tone_curve}; take --model physics, or export the network "
                 f"without --whole: bifocus export {self._manifest.source} -o DIR"
             )
             raise EngineError(msg)
-        rows, columns = measured.minus.shape[:2]
-        if (rows, columns) != self._size_px:
-            sides = {"height_px": rows, "width_px": columns}
+        if size_px != self._size_px:
+            sides = {"height_px": size_px[0], "width_px": size_px[1]}
             anew = self._manifest.model_copy(update=sides).export_command
             msg = (
                 f"{self._manifest.main_file}: made for shots of {self._size_px[1]}x"
-                f"{self._size_px[0]} px, got {columns}x{rows}; mend: {anew}"
+                f"{self._size_px[0]} px, got {size_px[1]}x{size_px[0]}; mend: {anew}"
             )
             raise EngineError(msg)
-        self.check_optics(measured.optics)
 
     def _bring_tables(self, optics: PairOptics) -> None:
         if optics == self._optics:
@@ -159,6 +181,3 @@ class WholeFuser:
         block_px = layout_for(self._size_px).block_px
         self._engine.set_tables(transfer_inputs(optics, block_px))
         self._optics = optics
-
-
-_USED = ("offset_um", "sd_um", "confidence", "quality", "sharper_is_plus")

@@ -37,12 +37,16 @@ class Split(NamedTuple):
 
 
 class Offsets(NamedTuple):
-    """Offsets of the blocks in steps of the grid, and the tile's in um."""
+    """Offsets of the blocks in steps of the grid, and the tile's in um.
+
+    ``clearest`` is the greatest weight of a block, 0..1.
+    """
 
     local_steps: Tensor
     offset_um: Tensor
     sd_um: Tensor
     confidence: Tensor
+    clearest: Tensor
 
 
 def split_energy(statistics: Tensor, tables: Tensor) -> Split:
@@ -208,4 +212,5 @@ class OffsetGraph(nn.Module):
         confidence = nats / (nats + 4 * HALF_CONFIDENCE_NATS)
         is_inside = offset.abs() <= 0.95 * self.reach
         confidence = torch.where(is_inside, confidence, torch.zeros_like(confidence))
-        return Offsets(local, offset * step_um, sd_um, confidence)
+        clearest = weight.amax(dim=0)
+        return Offsets(local, offset * step_um, sd_um, confidence, clearest)

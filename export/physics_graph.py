@@ -23,6 +23,7 @@ class Fused(NamedTuple):
 
     Pictures are float32, (1, rows, columns, 3), whole levels 0..255, all on the pixel
     grid of the sharper shot; the rest are single numbers, but for ``shift_px`` (2,).
+    ``clearest`` is the greatest weight of a block, 0..1: whether there is tissue.
     """
 
     physics: Tensor
@@ -35,6 +36,7 @@ class Fused(NamedTuple):
     confidence: Tensor
     quality: Tensor
     sharper_is_plus: Tensor
+    clearest: Tensor
     shift_px: Tensor
 
 
@@ -73,8 +75,9 @@ class PhysicsGraph(nn.Module):
         transfer: Tensor,
         in_focus: Tensor,
         scale_um: Tensor,
+        trust: Tensor,
     ) -> Fused:
-        """Fuse one pair; see `bifocus.optics_inputs` for the last three.
+        """Fuse one pair; see `bifocus.optics_inputs` for the last four.
 
         Parameters
         ----------
@@ -99,7 +102,7 @@ class PhysicsGraph(nn.Module):
         statistics = statistics * power[:, :, None, None]
         offsets = self.offset(statistics, transfer, scale_um)
         found = self.wiener(
-            statistics, offsets.local_steps, transfer, in_focus, scale_um
+            statistics, offsets.local_steps, transfer, in_focus, scale_um, trust
         )
         gains = found.gains * light[:, :, None, None]
         level = (found.pick[:, None] * means * light[:, :, None]).sum(dim=0)
@@ -126,6 +129,7 @@ class PhysicsGraph(nn.Module):
             confidence=offsets.confidence,
             quality=found.quality,
             sharper_is_plus=plus_is_sharper.to(shots.dtype),
+            clearest=offsets.clearest,
             shift_px=shift,
         )
 

@@ -18,8 +18,16 @@ from bifocus.pair_spectra import radial_bins
 from bifocus.physics_fusion import MIN_SIDE_PX
 
 SHOTS = ("minus", "plus")
-OPTICS = ("transfer", "in_focus", "scale_um")
-NUMBERS = ("offset_um", "sd_um", "confidence", "quality", "sharper_is_plus", "shift_px")
+OPTICS = ("transfer", "in_focus", "scale_um", "trust")
+NUMBERS = (
+    "offset_um",
+    "sd_um",
+    "confidence",
+    "quality",
+    "sharper_is_plus",
+    "clearest",
+    "shift_px",
+)
 # The picture of a pair that each network input is made from.
 _PICTURES = {
     "minus": "minus_moved",
@@ -63,6 +71,7 @@ def build_physics_parts(
         torch.zeros(3, 2, n_offsets, bins),
         torch.zeros(3, bins),
         torch.ones(3),
+        torch.ones(1),
     )
     with quiet_exporter():
         program = torch.onnx.export(

@@ -15,7 +15,6 @@ from bifocus.physics_fusion import (
     OFFSET_DOUBT_UNITS,
     QUANTISATION_POWER,
     SCATTER,
-    TRUST,
 )
 
 
@@ -58,6 +57,7 @@ class WienerGraph(nn.Module):
         transfer: Tensor,
         in_focus: Tensor,
         scale_um: Tensor,
+        trust: Tensor,
     ) -> Gains:
         """Return the gains, the shares (shots, blocks) of the mean, and the quality.
 
@@ -71,12 +71,15 @@ class WienerGraph(nn.Module):
             h- and h+, (colours, 2, offsets, bins), and h(0), (colours, bins).
         scale_um
             The grid's step, dD and the unit of defocus.
+        trust
+            The largest share of the Wiener image, (1,).
         """
         unit = scale_um[2] / scale_um[0]
         h, slope = self._tables(transfer, local)
         wiener, quality = self._wiener(statistics, h, slope, in_focus[:, None], unit)
         half_spacing = scale_um[1] / scale_um[0]
-        share = _wiener_share(local, half_spacing, unit)[:, None]
+        share = trust * _wiener_share(local, half_spacing, unit)
+        share = share[:, None]
         plus = (0.5 + 5 * local / half_spacing).clamp(0, 1)
         pick = torch.stack([1 - plus, plus])
         gains = share * wiener + (1 - share) * pick[:, None, :, None]
@@ -126,8 +129,8 @@ def _smooth(values: Tensor) -> Tensor:
 
 
 def _wiener_share(local: Tensor, half_spacing: Tensor, unit: Tensor) -> Tensor:
-    """Return the Wiener image's share of each block: 0 where already in focus."""
+    """Return the Wiener image's share of each block: 0 where in focus, else 1."""
     nearer = (local.abs() - half_spacing).abs() / unit
     low, high = IN_FOCUS_UNITS
     rise = ((nearer - low) / (high - low)).clamp(0, 1)
-    return TRUST * rise * rise * (3 - 2 * rise)
+    return rise * rise * (3 - 2 * rise)

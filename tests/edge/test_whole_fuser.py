@@ -104,7 +104,7 @@ def test_tables_of_another_shape_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=rf"'in_focus' is \(3, 99\).*{MENDED}"):
         WholeFuser(engine).check_optics(OPTICS)
     inputs = whole_manifest()["inputs"]
-    odd = (*inputs[:3], inputs[3].model_copy(update={"shape": (3, 99)}), inputs[4])
+    odd = (*inputs[:3], inputs[3].model_copy(update={"shape": (3, 99)}), *inputs[4:])
     with pytest.raises(EngineError, match=r"it has in_focus \(float32 \(3, 64\)\)"):
         WholeOnnxEngine(write_whole(tmp_path, inputs=odd))
 
@@ -170,13 +170,13 @@ def test_the_gpu_gets_the_tables_once_and_nothing_is_allocated(bench: Bench) -> 
     fuser.fuse(whole_pair())
     bench.gpu.calls.clear()
     first = fuser.fuse(whole_pair())
-    # Two shots up, one picture and six numbers down.
-    assert bench.gpu.calls.count("copy") == 2 + 1 + 6
+    # Two shots up, one picture and seven numbers down.
+    assert bench.gpu.calls.count("copy") == 2 + 1 + 7
     assert not [call for call in bench.gpu.calls if call.startswith("allocate")]
     kept = first.pixels.copy()
     bench.gpu.calls.clear()
     fuser.fuse(whole_pair(WIDER))
-    assert bench.gpu.calls.count("copy") == 3 + 2 + 1 + 6
+    assert bench.gpu.calls.count("copy") == 4 + 2 + 1 + 7
     np.testing.assert_array_equal(first.pixels, kept)  # the slot is used again
     fuser.close()
     bench.gpu.check_closed()

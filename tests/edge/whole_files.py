@@ -26,8 +26,16 @@ from tests.tissue import procedural_tissue
 SIZE_PX = (64, 80)  # rows, columns
 OPTICS = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.75, light=INCOHERENT)
 WIDER = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.9, light=INCOHERENT)
-NUMBERS = ("offset_um", "sd_um", "confidence", "quality", "sharper_is_plus", "shift_px")
-TABLES = ("transfer", "in_focus", "scale_um")
+NUMBERS = (
+    "offset_um",
+    "sd_um",
+    "confidence",
+    "quality",
+    "sharper_is_plus",
+    "clearest",
+    "shift_px",
+)
+TABLES = ("transfer", "in_focus", "scale_um", "trust")
 
 
 @lru_cache(maxsize=4)
@@ -54,6 +62,7 @@ def expected_fusion(measured: MeasuredPair) -> tuple[UInt8Image, dict[str, Any]]
         "sd_um": tables["in_focus"].mean(dtype=np.float64),
         "confidence": scale[0],
         "quality": scale[2],
+        "clearest": tables["trust"][0],
         "sharper_is_plus": plus.mean() > minus.mean(),
     }
 
@@ -83,6 +92,7 @@ def make_whole_graph() -> bytes:
         node("ReduceMean", ["in_focus"], ["sd_um"], keepdims=0),
         node("Gather", ["scale_um", "0"], ["confidence"]),
         node("Gather", ["scale_um", "2"], ["quality"]),
+        node("ReduceMax", ["trust"], ["clearest"], keepdims=0),
         node("ReduceMean", ["m"], ["mean_m"], keepdims=0),
         node("ReduceMean", ["p"], ["mean_p"], keepdims=0),
         node("Greater", ["mean_p", "mean_m"], ["is_plus"]),

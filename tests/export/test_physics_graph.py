@@ -1,5 +1,6 @@
 """The physics fusion as a graph, against the NumPy fusion, OpenCV and FFTs."""
 
+import dataclasses
 from typing import Any
 
 import cv2
@@ -30,7 +31,7 @@ from bifocus.optics_inputs import transfer_inputs
 from bifocus.pair_spectra import SMALL_BLOCKS, compute_spectra, fill_statistics
 from bifocus.physics_fusion import fuse_measured, measure_pair
 from bifocus.tensorrt_module import load_tensorrt
-from bifocus.transfer import INCOHERENT
+from bifocus.transfer import INCOHERENT, Light
 from tests.export.uint8_graphs import two_shot_graph
 from tests.imaging import MATCHED, RenderedPair, psnr_db, shoot_incoherent
 from tests.tissue import procedural_tissue
@@ -78,13 +79,15 @@ def shot_pair(offset_um: float, drift_px: tuple[int, int] = (0, 0)) -> RenderedP
     )
 
 
-def run(model: onnx.ModelProto, pair: RenderedPair) -> dict[str, Any]:
+def run(
+    model: onnx.ModelProto, pair: RenderedPair, optics: PairOptics = OPTICS
+) -> dict[str, Any]:
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     feeds: dict[str, Any] = {"minus": pair.minus[None], "plus": pair.plus[None]}
-    feeds |= transfer_inputs(OPTICS, SMALL_BLOCKS.block_px)
+    feeds |= transfer_inputs(optics, SMALL_BLOCKS.block_px)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, feeds), strict=True))
 
@@ -123,20 +126,34 @@ def test_each_shot_has_its_own_input(graphs: Graphs) -> None:
 
 
 @pytest.mark.slow
-def test_the_optics_are_an_input(graphs: Graphs) -> None:
-    pair = shot_pair(-0.6)
-    feeds = transfer_inputs(OPTICS, SMALL_BLOCKS.block_px)
-    wider = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=1.0, light=INCOHERENT)
-    other = transfer_inputs(wider, SMALL_BLOCKS.block_px)
-    assert {name: array.shape for name, array in feeds.items()} == {
-        name: array.shape for name, array in other.items()
-    }
-    onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(graphs["physics"].SerializeToString())
-    shots = {"minus": pair.minus[None], "plus": pair.plus[None]}
-    (offset_um,) = session.run(["offset_um"], {**shots, **other})
-    expected = measure_pair(pair.minus, pair.plus, wider).offsets.tile.offset_um
-    assert offset_um == pytest.approx(expected, abs=0.002)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"half_spacing_um": 1.0},
+        {"na": 0.68, "light": Light(condenser=0.6, phase_ratio=1.5)},
+        {"chromatic_um": (0.4, 0.0, -0.3), "z_scale": 1.1},
+        {"is_measured": True},
+    ],
+    ids=["dD", "NA and light", "colours and scale", "measured"],
+)
+def test_the_optics_of_the_profile_reach_the_graph(
+    graphs: Graphs, changes: dict[str, Any]
+) -> None:
+    """One graph for all: what calibration measured comes in by the tables."""
+    pair, optics = shot_pair(-0.6), dataclasses.replace(OPTICS, **changes)
+    measured = measure_pair(pair.minus, pair.plus, optics)
+    expected, plain = fuse_measured(measured), run(graphs["physics"], pair)
+    got = run(graphs["physics"], pair, optics)
+    assert got["offset_um"] == pytest.approx(expected.offset.offset_um, abs=0.002)
+    assert got["quality"] == pytest.approx(expected.quality, abs=0.002)
+    weight = float(measured.offsets.weight.max())
+    assert got["clearest"] == pytest.approx(weight, abs=0.002)
+    found_db, plain_db = (
+        psnr_db(one["physics"][0], expected.pixels, margin_px=1) for one in (got, plain)
+    )
+    assert found_db > 60
+    # Had the table not arrived, the picture would be that of the plain optics.
+    assert plain_db < found_db - 10
 
 
 @pytest.mark.slow

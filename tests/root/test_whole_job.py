@@ -71,6 +71,7 @@ def test_one_file_gives_the_loops_tile_and_becomes_an_engine(
         ("transfer", "float32", (3, 2, 161, 64)),
         ("in_focus", "float32", (3, 64)),
         ("scale_um", "float32", (3,)),
+        ("trust", "float32", (1,)),
     ]
     assert manifest.export_command.endswith("--tile 96 128 --whole")
     shots, optics = simulated_shots()
@@ -129,7 +130,7 @@ def build_in_tensorrt(
         path, out, height_px=96, width_px=128, flavour="tensorrt_rtx"
     )
     assert (made.manifest.physics, made.manifest.verified) == ("inside", False)
-    assert len(made.manifest.inputs) == 5
+    assert len(made.manifest.inputs) == 6
     assert made.manifest.export_command.endswith(
         f"--to tensorrt --precision {made.manifest.precision} --tile 96 128 --whole"
     )
