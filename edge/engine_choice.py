@@ -5,7 +5,8 @@ files in order of preference. `auto` is the folder that is shipped, and physics 
 that has nothing that runs here. What was tried, and why it was not taken, is logged.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -27,8 +28,12 @@ from bifocus.edge.server_fuser import ServerEngine
 from bifocus.edge.tensorrt_fuser import TensorrtEngine
 from bifocus.edge.whole_fuser import WholeEngine, WholeFuser
 from bifocus.edge.whole_onnx import WholeOnnxEngine
+from bifocus.edge.whole_openvino import WholeOpenvinoEngine
+from bifocus.edge.whole_server import WholeServerEngine
 from bifocus.engine_manifest import SUFFIX
 from bifocus.errors import ConfigError, EngineError
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_FILE = "default.yaml"
 # Engines for a kind of file, the preferred one first.
@@ -99,17 +104,44 @@ def _candidates(
         yield Candidate(name="physics", open=PhysicsFuser)
         return
     found = False
-    for path in paths:
-        for engine in _engines_for(path, wish):
-            found = True
-            name = f"{engine}, {path.name}"
-            opener = _OPENERS[engine]
-            yield Candidate(name=name, open=partial(_open, opener, path, wish))
+    for engine, path in _in_order(paths, wish):
+        found = True
+        name = f"{engine}, {path.name}"
+        yield Candidate(name=name, open=partial(_open, engine, path, wish))
     is_free = model == "auto" and wish.engine == "auto"
     if not found and not is_free:
         raise EngineError(_nothing_runs(model, paths, wish))
     if is_free or wish.on_failure == "next":
         yield Candidate(name="physics", open=PhysicsFuser, is_spare=not is_free)
+
+
+def _in_order(paths: Sequence[Path], wish: EngineWish) -> list[tuple[EngineName, Path]]:
+    """Return what may run, the preferred first, the cheaper one where that is free.
+
+    On a processor physics inside a graph costs more than NumPy's, and OpenVINO runs it
+    for less than ONNX Runtime: where the engine is left open, such a file comes after
+    those of networks alone.
+    """
+    listed = [(engine, path) for path in paths for engine in _engines_for(path, wish)]
+    dear = {path for path in paths if path.suffix != ".engine" and _is_whole(path)}
+    if wish.engine != "auto" or not dear:
+        return listed
+    costs = {"openvino": 1, "onnxruntime": 2}
+    ordered = sorted(listed, key=lambda one: costs[one[0]] if one[1] in dear else 0)
+    if ordered != listed:
+        logger.info(
+            "on a processor physics inside a graph costs more than NumPy's, and less "
+            "in openvino than in onnxruntime: trying %s",
+            "; ".join(f"{engine}, {path.name}" for engine, path in ordered),
+        )
+    return ordered
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return holds_physics(path)
+    except EngineError:  # whoever opens it says what is wrong with it
+        return False
 
 
 def engines_of(path: Path) -> tuple[EngineName, ...]:
@@ -186,40 +218,35 @@ def _listed(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in listed.files)
 
 
-def _open(opener: "_Opener", path: Path, wish: EngineWish) -> Fuser:
-    whole = _WHOLE_OPENERS.get(opener)
-    if whole is not None and holds_physics(path):
-        return WholeFuser(whole(path))
-    return NetworkFuser(opener(path, wish))
+def _open(engine: EngineName, path: Path, wish: EngineWish) -> Fuser:
+    if not holds_physics(path):
+        return NetworkFuser(_NETWORK_ENGINES[engine](path, wish))
+    fuser = WholeFuser(_WHOLE_ENGINES[engine](path, wish))
+    if engine in _ON_CPU:
+        logger.info(
+            "engine %s, %s: physics inside is made for GPUs; on this processor the "
+            "network alone, its physics by NumPy, is cheaper (docs/engines.md): "
+            "export it without --whole",
+            engine,
+            path.name,
+        )
+    return fuser
 
 
-_Opener = Callable[[Path, EngineWish], NetworkEngine]
-
-
-def _open_onnxruntime(path: Path, _wish: EngineWish) -> NetworkEngine:
-    return OnnxEngine(path)
-
-
-def _open_openvino(path: Path, _wish: EngineWish) -> NetworkEngine:
-    return OpenvinoEngine(path)
-
-
-def _open_tensorrt(path: Path, _wish: EngineWish) -> NetworkEngine:
-    return TensorrtEngine(path)
-
-
-def _open_server(path: Path, wish: EngineWish) -> NetworkEngine:
-    return ServerEngine(path, wish.server, deadline_s=wish.server_deadline_s)
-
-
-_OPENERS: Mapping[str, _Opener] = {
-    "onnxruntime": _open_onnxruntime,
-    "openvino": _open_openvino,
-    "tensorrt": _open_tensorrt,
-    "server": _open_server,
+_ON_CPU = ("onnxruntime", "openvino")
+_NETWORK_ENGINES: Mapping[str, Callable[[Path, EngineWish], NetworkEngine]] = {
+    "onnxruntime": lambda path, _: OnnxEngine(path),
+    "openvino": lambda path, _: OpenvinoEngine(path),
+    "tensorrt": lambda path, _: TensorrtEngine(path),
+    "server": lambda path, wish: ServerEngine(
+        path, wish.server, deadline_s=wish.server_deadline_s
+    ),
 }
-# The others refuse a graph with physics inside by name.
-_WHOLE_OPENERS: Mapping[_Opener, Callable[[Path], WholeEngine]] = {
-    _open_onnxruntime: WholeOnnxEngine,
-    _open_tensorrt: partial(TensorrtEngine, is_whole=True),
+_WHOLE_ENGINES: Mapping[str, Callable[[Path, EngineWish], WholeEngine]] = {
+    "onnxruntime": lambda path, _: WholeOnnxEngine(path),
+    "openvino": lambda path, _: WholeOpenvinoEngine(path),
+    "tensorrt": lambda path, _: TensorrtEngine(path, is_whole=True),
+    "server": lambda path, wish: WholeServerEngine(
+        path, wish.server, deadline_s=wish.server_deadline_s
+    ),
 }

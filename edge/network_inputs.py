@@ -136,8 +136,8 @@ def read_form(manifest: EngineManifest) -> NetworkForm:
     """
     if manifest.physics == "inside":
         msg = (
-            f"{manifest.main_file}: it holds the physics too, which --engine "
-            "onnxruntime (.onnx) and tensorrt (.engine) alone run"
+            f"{manifest.main_file}: it holds the physics too: it takes two shots and "
+            "the tables of their optics, and no windows of pictures"
         )
         raise EngineError(msg)
     for tensor in (*manifest.inputs, *manifest.outputs):

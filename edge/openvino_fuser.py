@@ -43,20 +43,12 @@ class OpenvinoEngine:
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        runtime = import_openvino(path)
+        self._openvino = import_openvino(path)
         self.form = load_form(path)
-        self._openvino = runtime
         self._threads = threads or count_threads()
-        self._core: Any = runtime.Core()
-        try:
-            self._model: Any = self._core.read_model(*_contents(path, self.form))
-        except RuntimeError as error:
-            msg = f"{path}: OpenVINO cannot read it: {_first_line(error)}"
-            raise EngineError(msg + mend(self.form)) from error
-        self._check(path)
-        version = runtime.__version__.split("-")[0]
-        plural = "s" if self._threads > 1 else ""
-        self.name = f"openvino {version}, CPU, {self._threads} thread{plural}"
+        self._core: Any = self._openvino.Core()
+        self._model: Any = read_graph(self._core, path, self.form)
+        self.name = engine_name(self._openvino, self._threads)
         self._window: _CompiledWindow | None = None
 
     def stream(
@@ -76,43 +68,21 @@ class OpenvinoEngine:
         """Let the compiled graph go."""
         self._window = self._model = None
 
-    def _check(self, path: Path) -> None:
-        found = []
-        for port in (*self._model.inputs, *self._model.outputs):
-            shape = port.partial_shape
-            is_last = shape.rank.get_length() == 4 and str(shape[3]) == "3"
-            found.append(
-                TensorSpec(
-                    name=port.any_name,
-                    dtype="uint8" if "uint8" in str(port.element_type) else "float32",
-                    layout="NHWC" if is_last else "NCHW",
-                )
-            )
-        check_tensors(self.form, found, str(path))
-
     def _compile(self, size_px: tuple[int, int]) -> "_CompiledWindow":
         if self._model is None:
             msg = f"{self.form.network}: the engine is closed"
             raise EngineError(msg)
         shape = [1, *size_px, 3]
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": self._threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-            # A pinned thread would hold its core against the capture.
-            "ENABLE_CPU_PINNING": False,
-        }
         try:
             model = self._model.clone()
             model.reshape(dict.fromkeys(self.form.inputs, shape))
-            compiled = self._core.compile_model(model, "CPU", options)
+            compiled = compile_graph(self._core, model, self._threads)
             return _CompiledWindow(self._openvino, compiled, self.form, size_px)
         except RuntimeError as error:
             height_px, width_px = size_px
             msg = (
                 f"{self.form.network}: OpenVINO cannot compile it for windows of "
-                f"{width_px}x{height_px} px: {_first_line(error)}"
+                f"{width_px}x{height_px} px: {first_line(error)}"
             )
             raise EngineLostError(msg + mend(self.form)) from error
 
@@ -144,7 +114,7 @@ class _CompiledWindow:
         try:
             self._request.infer()
         except RuntimeError as error:
-            msg = f"{self._network}: OpenVINO failed: {_first_line(error)}"
+            msg = f"{self._network}: OpenVINO failed: {first_line(error)}"
             raise EngineLostError(msg + "; take --engine physics") from error
         pixels: UInt8Image = self._output[0]
         return pixels
@@ -172,6 +142,58 @@ def import_openvino(path: Path) -> Any:
     return openvino
 
 
+def read_graph(core: Any, path: Path, form: NetworkForm) -> Any:
+    """Return OpenVINO's model of a file, if its tensors are those of the form.
+
+    Raises
+    ------
+    EngineError
+        If OpenVINO cannot read it, or it takes or gives something else.
+    """
+    try:
+        model = core.read_model(*_contents(path, form))
+    except RuntimeError as error:
+        msg = f"{path}: OpenVINO cannot read it: {first_line(error)}"
+        raise EngineError(msg + mend(form)) from error
+    found = [_spec(port) for port in (*model.inputs, *model.outputs)]
+    check_tensors(form, found, str(path))
+    return model
+
+
+def compile_graph(core: Any, model: Any, threads: int) -> Any:
+    """Return the model compiled for the CPU, in the precision that it has."""
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        # A pinned thread would hold its core against the capture.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(model, "CPU", options)
+
+
+def engine_name(openvino: Any, threads: int) -> str:
+    """Return library, version and device, for the report."""
+    version = openvino.__version__.split("-")[0]
+    plural = "s" if threads > 1 else ""
+    return f"openvino {version}, CPU, {threads} thread{plural}"
+
+
+def _spec(port: Any) -> TensorSpec:
+    """Return a tensor as the manifest names it; a shape where it is no picture."""
+    shape = port.partial_shape
+    is_byte = "uint8" in str(port.element_type)
+    is_last = shape.rank.get_length() == 4 and str(shape[3]) == "3"
+    is_picture = is_byte and shape.rank.get_length() == 4
+    return TensorSpec(
+        name=port.any_name,
+        dtype="uint8" if is_byte else "float32",
+        layout="NHWC" if is_last else "NCHW",
+        shape=None if is_picture or shape.is_dynamic else tuple(port.shape),
+    )
+
+
 def _contents(path: Path, form: NetworkForm) -> tuple[bytes, bytes]:
     """Return the graph and its weights, both as the manifest names them."""
     graph = read_file(form, path)
@@ -180,7 +202,7 @@ def _contents(path: Path, form: NetworkForm) -> tuple[bytes, bytes]:
     return graph, read_file(form, path.with_suffix(".bin"))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Return OpenVINO's reason without the places in its source."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("Exception from ")]

@@ -8,16 +8,19 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bifocus.edge.network_fuser import NetworkEngine
+from bifocus.edge.network_inputs import NetworkForm
 from bifocus.edge.network_windows import plan_windows
+from bifocus.edge.whole_fuser import WholeEngine
 from bifocus.engine_manifest import EngineManifest, ParityTolerance, read_checked
 from bifocus.errors import EngineError
 from bifocus.records import UInt8Image
 
-FUSED = "fused"
+FUSED, OFFSET = "fused", "offset_um"
 
 
 def check_test_pair(engine: NetworkEngine, folder: Path) -> None:
@@ -38,19 +41,46 @@ def check_test_pair(engine: NetworkEngine, folder: Path) -> None:
     EngineError
         If there is no test pair, it is damaged, or the pixels are too far away.
     """
-    manifest = engine.form.manifest
+    manifest, tolerance = _what_to_check(engine.form)
+    for name, arrays in _read(manifest, folder).items():
+        pictures = {key: array[0] for key, array in arrays.items()}
+        given = {key: pictures[key] for key in engine.form.inputs}
+        found = _run(engine, given)
+        _compare(engine, name, found, pictures[FUSED], tolerance)
+
+
+def check_whole_pair(engine: WholeEngine, folder: Path) -> None:
+    """Refuse a whole fusion whose pixels or focal offset are not those exported.
+
+    Parameters and errors are those of `check_test_pair`. The engine is left with the
+    tables of the test pair.
+    """
+    manifest, tolerance = _what_to_check(engine.form)
+    for name, arrays in _read(manifest, folder).items():
+        engine.set_tables({spec.name: arrays[spec.name] for spec in engine.form.tables})
+        shots = {key: arrays[key][0] for key in engine.form.inputs}
+        found, numbers = engine.fuse_pair(shots)
+        _compare(engine, name, found, arrays[FUSED][0], tolerance)
+        away_um = abs(float(numbers[OFFSET]) - float(arrays[OFFSET]))
+        allowed_um = tolerance.offset_um or 0.0
+        if not away_um <= allowed_um:  # a NaN is not
+            msg = (
+                f"{engine.form.network} on {engine.name}: on the {name} its focal "
+                f"offset differs by {away_um:.4f} um, allowed are {allowed_um:g}: "
+                "another version, or other tables of the optics"
+            )
+            raise EngineError(msg)
+
+
+def _what_to_check(form: NetworkForm) -> tuple[EngineManifest, ParityTolerance]:
+    manifest = form.manifest
     if manifest is None or manifest.test_pair is None or not manifest.parity:
         msg = (
-            f"{engine.form.network}: came without a test pair, so that nothing tells "
+            f"{form.network}: came without a test pair, so that nothing tells "
             "whether the server computes it; export it anew"
         )
         raise EngineError(msg)
-    tolerance = manifest.parity[0].tolerance
-    for name, pictures in _read(manifest, folder).items():
-        expected = pictures[FUSED]
-        given = {key: pictures[key] for key in engine.form.inputs}
-        found = _run(engine, given)
-        _compare(engine, name, found, expected, tolerance)
+    return manifest, manifest.parity[0].tolerance
 
 
 def _run(engine: NetworkEngine, pictures: Mapping[str, UInt8Image]) -> UInt8Image:
@@ -63,7 +93,7 @@ def _run(engine: NetworkEngine, pictures: Mapping[str, UInt8Image]) -> UInt8Imag
 
 
 def _compare(
-    engine: NetworkEngine,
+    engine: NetworkEngine | WholeEngine,
     name: str,
     found: UInt8Image,
     expected: UInt8Image,
@@ -88,16 +118,16 @@ def _compare(
         raise EngineError(msg)
 
 
-def _read(manifest: EngineManifest, folder: Path) -> dict[str, dict[str, UInt8Image]]:
-    """Return the sets of pictures, by their name; nothing is ever unpickled."""
+def _read(manifest: EngineManifest, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the sets of arrays, by their name; nothing is ever unpickled."""
     name = manifest.test_pair or ""
     content = read_checked(manifest, folder, name)
     try:
-        sets: dict[str, dict[str, UInt8Image]] = {}
+        sets: dict[str, dict[str, Any]] = {}
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             for key in file.files:
                 _number, kind, picture = key.split(":")
-                sets.setdefault(kind, {})[picture] = file[key][0]
+                sets.setdefault(kind, {})[picture] = file[key]
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         msg = f"{folder / name}: not a whole test pair ({error}); export it anew"
         raise EngineError(msg) from error

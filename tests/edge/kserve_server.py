@@ -1,4 +1,4 @@
-"""A KServe v2 server on the loopback, from tritonclient's own generated servicer."""
+"""KServe v2 servers on the loopback, from tritonclient's own generated servicer."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +61,64 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         response = service_pb2.ModelInferResponse(model_name=self.name)
         response.outputs.add(name="fused", datatype="UINT8", shape=[1, *fused.shape])
         response.raw_output_contents.append(fused.tobytes())
+        return response
+
+
+class WholeServicer(Servicer):
+    """Serves a graph of several tensors as a Triton does: no tensor without an axis."""
+
+    def __init__(self, content: bytes, name: str = "tiny") -> None:
+        import onnxruntime
+
+        super().__init__(content, name)
+        self.session = onnxruntime.InferenceSession(
+            content, providers=["CPUExecutionProvider"]
+        )
+        self.shots = ("minus", "plus")
+
+    def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.name != self.name:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model '{request.name}'")
+        tensor = service_pb2.ModelMetadataResponse.TensorMetadata
+        inputs, outputs = (
+            [
+                tensor(
+                    name=node.name,
+                    datatype="UINT8" if "uint8" in node.type else "FP32",
+                    shape=node.shape or [1],
+                )
+                for node in nodes
+            ]
+            for nodes in (self.session.get_inputs(), self.session.get_outputs())
+        )
+        return service_pb2.ModelMetadataResponse(
+            name=self.name,
+            versions=["1"],
+            platform="loopback",
+            inputs=inputs,
+            outputs=outputs,
+        )
+
+    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.requests += 1
+        dtypes: dict[str, Any] = {"UINT8": np.uint8, "FP32": np.float32}
+        feeds = {
+            tensor.name: np.frombuffer(raw, dtypes[tensor.datatype]).reshape(
+                tuple(tensor.shape)
+            )
+            for tensor, raw in zip(
+                request.inputs, request.raw_input_contents, strict=True
+            )
+        }
+        swapped = dict(zip(("minus", "plus"), self.shots, strict=True))
+        feeds |= {name: feeds[other] for name, other in swapped.items()}
+        names = [output.name for output in request.outputs]
+        response = service_pb2.ModelInferResponse(model_name=self.name)
+        for name, array in zip(names, self.session.run(names, feeds), strict=True):
+            kind = "UINT8" if array.dtype == np.uint8 else "FP32"
+            shape = [*array.shape] or [1]
+            response.outputs.add(name=name, datatype=kind, shape=shape)
+            response.raw_output_contents.append(np.ascontiguousarray(array).tobytes())
         return response
 
 

@@ -130,12 +130,12 @@ def test_megabytes_pass(tmp_path: Path, port: int, servicer: Servicer) -> None:
 
 def test_a_deadline_is_kept(tmp_path: Path, port: int, servicer: Servicer) -> None:
     engine = connect(tmp_path, port)
-    engine._deadline_s = 0.2
+    engine.served.deadline_s = 0.2
     servicer.let_go.clear()
     with pytest.raises(EngineLostError, match=r"no answer in 0\.2 s"):
         list(engine.stream([random_pictures((64, 64))]))
     servicer.let_go.set()
-    engine._deadline_s = 20
+    engine.served.deadline_s = 20
     assert len(list(engine.stream([random_pictures((64, 64))]))) == 1
     engine.close()
 
@@ -175,7 +175,7 @@ def test_a_server_gone_and_back_within_the_deadline(tmp_path: Path) -> None:
 def test_a_server_gone_for_good_is_a_lost_engine(tmp_path: Path) -> None:
     with serving(Servicer(CONTENT)) as port:
         engine = connect(tmp_path, port)
-    engine._deadline_s = 0.3
+    engine.served.deadline_s = 0.3
     with pytest.raises(EngineLostError, match="see whether the server runs"):
         list(engine.stream([random_pictures((64, 64))]))
     engine.close()
