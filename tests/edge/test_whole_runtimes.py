@@ -1,4 +1,4 @@
-"""One graph from two shots to the tile: in OpenVINO, on a server, and which is taken."""
+"""One graph from two shots to the tile: in OpenVINO, on a server, and the choice."""
 
 import hashlib
 import importlib.util
