@@ -4,9 +4,16 @@ After each row, the rows that are not final yet are solved together, held by the
 final ones; the oldest of them then become final too. With four rows between, seams are
 as good as those of one solve at the end (tests/edge/test_fixed_lag.py), and neither
 memory nor time of a solve grow with the number of rows.
+
+What no pair joins to the final tiles yet, but a row to come may, waits: only the stage
+knows where it lies, and once it is final, the seam at which it is joined later stays
+open by the stage's error. It waits for `lag_rows` more, at most.
+
+Final rows are held to as they are, without covariance: they are in the slide. How far
+they are from the truth does not show; how far a tile is from them does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -77,7 +84,8 @@ class FixedLagPlacement:
     @property
     def first_row_in_use(self) -> int:
         """Pairs above this row are not needed by any later solve."""
-        return self._final_rows - ANCHOR_ROWS
+        waiting = min((row for row, _ in self._open), default=self._final_rows)
+        return min(waiting, self._final_rows) - ANCHOR_ROWS
 
     def place_of(self, cell: Cell) -> Vector | None:
         """Return the final position of a tile, None while it has none."""
@@ -121,6 +129,8 @@ class FixedLagPlacement:
     ) -> tuple[Placement | None, list[Cell]]:
         """Solve all that is open; rows `lag_rows` above `row` become final.
 
+        All of their tiles that are joined to final ones, that is, or never will be.
+
         Parameters
         ----------
         row
@@ -133,12 +143,28 @@ class FixedLagPlacement:
         tuple
             The solve (None if nothing is open), and the cells that became final.
         """
-        return self._solve_until(row - self._lag_rows, pairs)
+        solved = self._solve(row - self._lag_rows, pairs)
+        if solved is None:
+            return None, []
+        waiting = find_joined_later(
+            self._open | self._anchors.keys(), solved.residual_px, self._anchors, row
+        )
+        longest = row - 2 * self._lag_rows
+        done = [
+            cell
+            for cell in sorted(self._open)
+            if cell[0] < self._final_rows
+            and (cell not in waiting or cell[0] <= longest)
+        ]
+        self._finalise(done, self._estimate)
+        return solved, done
 
     def finish(self, pairs: Sequence[PairShift]) -> tuple[Placement | None, list[Cell]]:
         """Solve what is open; every tile that arrived becomes final."""
-        last = max(row for row, _ in self._nominal)
-        return self._solve_until(last, pairs)
+        solved = self._solve(max(row for row, _ in self._nominal), pairs)
+        done = sorted(self._open)
+        self._finalise(done, self._estimate)
+        return solved, done
 
     def place_late(self, cell: Cell, pairs: Sequence[PairShift]) -> None:
         """Place one tile of a final row among its final neighbours, for good.
@@ -185,15 +211,15 @@ class FixedLagPlacement:
             stage_matrix=self._matrix,
         )
 
-    def _solve_until(
+    def _solve(
         self, last_final_row: int, pairs: Sequence[PairShift]
-    ) -> tuple[Placement | None, list[Cell]]:
+    ) -> Placement | None:
+        """Estimate the place of all that is open; None if nothing is."""
+        self._final_rows = max(self._final_rows, last_final_row + 1)
         if not self._open:
-            self._final_rows = max(self._final_rows, last_final_row + 1)
-            return None, []
-        cells = self._open | self._anchors.keys()
+            return None
         solved = solve_placement(
-            {cell: self._nominal[cell] for cell in cells},
+            {cell: self._nominal[cell] for cell in self._open | self._anchors.keys()},
             pairs,
             frozen=self._anchors,
             is_moved_to_origin=False,
@@ -202,10 +228,7 @@ class FixedLagPlacement:
         self._matrix = solved.stage_matrix
         if solved.stage_sd_px is not None:
             self._stage_sd_px = solved.stage_sd_px
-        self._final_rows = max(self._final_rows, last_final_row + 1)
-        done = sorted(cell for cell in self._open if cell[0] < self._final_rows)
-        self._finalise(done, self._estimate)
-        return solved, done
+        return solved
 
     def _finalise(self, cells: Sequence[Cell], at: Mapping[Cell, Vector]) -> None:
         for cell in cells:
@@ -214,6 +237,56 @@ class FixedLagPlacement:
             self._open.discard(cell)
         for cell in [c for c in self._anchors if c[0] < self.first_row_in_use]:
             del self._anchors[cell]
+
+
+def find_joined_later(
+    cells: Iterable[Cell],
+    joined: Iterable[Edge],
+    final: Collection[Cell],
+    last_row: int,
+) -> set[Cell]:
+    """Return the cells that no chain of pairs leads to yet, but the next row may.
+
+    Parameters
+    ----------
+    cells
+        All that is solved for.
+    joined
+        Pairs of cells that hold together.
+    final
+        Cells whose place is settled; without any, the largest piece counts as final.
+    last_row
+        A piece that does not reach it can be joined to nothing any more.
+    """
+    pieces = _pieces(cells, joined)
+    settled = [piece for piece in pieces if not piece.isdisjoint(final)]
+    if not settled:
+        settled = [max(pieces, key=len)]
+    return {
+        cell
+        for piece in pieces
+        if piece not in settled and any(row == last_row for row, _ in piece)
+        for cell in piece
+    }
+
+
+def _pieces(cells: Iterable[Cell], joined: Iterable[Edge]) -> list[set[Cell]]:
+    """Split cells into those that chains of pairs hold together."""
+    beside: dict[Cell, list[Cell]] = {cell: [] for cell in cells}
+    for a, b in joined:
+        beside[a].append(b)
+        beside[b].append(a)
+    pieces: list[set[Cell]] = []
+    left = set(beside)
+    while left:
+        piece, front = set(), [left.pop()]
+        while front:
+            cell = front.pop()
+            piece.add(cell)
+            front += [other for other in beside[cell] if other in left]
+            left.difference_update(beside[cell])
+        pieces.append(piece)
+    return pieces
 
 
 def _by_cell(tiles: Sequence[PlacedTile]) -> dict[Cell, Vector]:

@@ -1,13 +1,13 @@
 """Placing behind the scan: against truth, a solve of all at once, and its promises."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bifocus.edge.fixed_lag import FixedLagPlacement
+from bifocus.edge.fixed_lag import FixedLagPlacement, find_joined_later
 from bifocus.edge.loop_closure import Cell, Vector
 from bifocus.edge.placement import Placement, solve_placement
 from bifocus.edge.registration import PairShift
@@ -65,11 +65,19 @@ class Simulated:
         )
 
 
-def run(
-    grid: Simulated, lag_rows: int, skip: Iterable[Cell] = ()
-) -> tuple[FixedLagPlacement, Placement]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A scan that was placed: row by row, and what waited for longer than the lag."""
+
+    places: FixedLagPlacement
+    placement: Placement
+    waited: set[Cell]
+
+
+def run(grid: Simulated, lag_rows: int, skip: Iterable[Cell] = ()) -> Done:
     """Scan row by row, solving after each; cells in `skip` do not come."""
     places = FixedLagPlacement(grid.nominal, lag_rows=lag_rows)
+    waited: set[Cell] = set()
 
     def in_use(last_row: int) -> list[PairShift]:
         first = places.first_row_in_use
@@ -87,30 +95,82 @@ def run(
             if (row, column) not in skip:
                 places.add((row, column))
         _, final = places.complete_row(row, in_use(row))
-        assert all(cell[0] == row - lag_rows for cell in final)
+        assert all(row - 2 * lag_rows <= cell[0] <= row - lag_rows for cell in final)
+        waited.update(cell for cell in final if cell[0] < row - lag_rows)
     places.finish(in_use(ROWS))
-    return places, places.to_placement()
+    return Done(places=places, placement=places.to_placement(), waited=waited)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("missing", "scale", "most"),
-    # 1.1 is the project's goal. Where 30 % of the pairs are missing, parts that are
-    # joined only later have been placed already: 1.2 over many scans.
-    [(0.0, 1.0, 1.1), (0.0, 1.005, 1.1), (0.3, 1.0, 1.3)],
+    ("missing", "scale", "lag_rows"),
+    [(0.0, 1.0, 4), (0.0, 1.005, 4), (0.3, 1.0, 3), (0.3, 1.005, 4)],
 )
-def test_four_rows_behind_is_as_good_as_at_once(
-    missing: float, scale: float, most: float
+def test_some_rows_behind_is_as_good_as_at_once(
+    missing: float, scale: float, lag_rows: int
 ) -> None:
+    """1.1 is the project's goal; no seam may be off by what the stage is off."""
     live, at_once = [], []
     for seed in range(3):
         grid = Simulated(seed, missing, scale)
-        live.append(grid.seam_errors(run(grid, 4)[1]))
+        live.append(grid.seam_errors(run(grid, lag_rows).placement))
         at_once.append(grid.seam_errors(solve_placement(grid.nominal, grid.pairs)))
     ratio = np.quantile(np.concatenate(live), 0.99) / np.quantile(
         np.concatenate(at_once), 0.99
     )
-    assert ratio <= most
-    assert np.quantile(np.concatenate(live), 0.99) < 0.11
+    assert ratio <= 1.1
+    assert np.concatenate(live).max() < 0.25
+
+
+def bridge(rows: int) -> Simulated:
+    """Left and right of a slit lies tissue; the two are joined in one row only."""
+    grid = Simulated(11)
+    left = COLUMNS // 2 - 1
+    grid.pairs = [
+        pair
+        for pair in grid.pairs
+        if not (pair.column_a == left < pair.column_b and pair.row_a != rows)
+    ]
+    return grid
+
+
+def test_a_piece_waits_until_it_is_joined() -> None:
+    done = run(bridge(7), 4)
+    assert {row for row, _ in done.waited} == {0, 1, 2}
+    assert len(done.waited) == 3 * COLUMNS // 2
+    assert bridge(7).seam_errors(done.placement).max() < 0.2
+
+
+def test_no_piece_waits_for_ever() -> None:
+    """Joined after more than twice the lag: the stage has decided, and it shows."""
+    done = run(bridge(12), 4)
+    assert {row for row, _ in done.waited} == {0, 1, 2, 3, 4}
+    assert bridge(12).seam_errors(done.placement).max() > 0.2
+
+
+def test_glass_waits_for_nothing() -> None:
+    grid = Simulated(12)
+    glass = {(row, column) for row in range(5, 9) for column in range(3, 7)}
+    grid.pairs = [
+        pair
+        for pair in grid.pairs
+        if not {(pair.row_a, pair.column_a), (pair.row_b, pair.column_b)} & glass
+    ]
+    assert run(grid, 4).waited == set()
+
+
+def test_what_is_joined_later() -> None:
+    cells = [(row, column) for row in range(3) for column in range(3)]
+    down = [((row, column), (row + 1, column)) for row in range(2) for column in (0, 2)]
+    right = {(row, 2) for row in range(3)}
+    assert find_joined_later(cells, down, {(0, 0)}, 2) == right | {(2, 1)}
+    assert find_joined_later(cells, down, {(0, 0), (0, 2)}, 2) == {(2, 1)}
+    assert find_joined_later(cells, down, {(0, 0)}, 3) == set()
+    # With nothing final, the largest piece is what others are joined to.
+    more = [*down, ((0, 0), (0, 1))]
+    assert find_joined_later(cells, more, set(), 2) == right | {(2, 1)}
+    across = [*down, ((1, 0), (1, 1)), ((1, 1), (1, 2))]
+    assert find_joined_later(cells, across, {(0, 0)}, 2) == {(2, 1)}
 
 
 def test_final_places_never_move() -> None:
@@ -133,7 +193,8 @@ def test_final_places_never_move() -> None:
 def test_a_late_tile_goes_between_its_neighbours() -> None:
     grid = Simulated(6)
     late = (3, 5)
-    places, placement = run(grid, 4, skip=[late])
+    done = run(grid, 4, skip=[late])
+    places, placement = done.places, done.placement
     before = {(t.row, t.column): (t.x_px, t.y_px) for t in placement.tiles}
     assert late not in before
     own = [
@@ -151,7 +212,8 @@ def test_a_late_tile_goes_between_its_neighbours() -> None:
 def test_a_late_tile_on_glass_goes_where_the_stage_says() -> None:
     grid = Simulated(7, scale=1.01)
     late = (3, 5)
-    places, placement = run(grid, 4, skip=[late])
+    done = run(grid, 4, skip=[late])
+    places, placement = done.places, done.placement
     places.place_late(late, [])
     at = places.place_of(late)
     assert at is not None
