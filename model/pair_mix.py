@@ -92,6 +92,29 @@ DIVERSE_MIX = dataclasses.replace(
     sharpen_share=0.3,
     texture_jpeg_share=0.2,
 )
+# The same tissue under a reference instrument that somebody looks after: files without
+# loss, little drift, numbers that are nearly right; its light may be anything.
+MAINTAINED_MIX = dataclasses.replace(
+    DIVERSE_MIX,
+    reference_half_spacing_um=(0.65, 0.85),
+    flat_share=0.2,
+    identity_share=0.06,
+    coherent_share=0.6,
+    condenser_sigma=(0.4, 0.8),
+    phase_rad=(0.05, 0.3),
+    n_sources=10,
+    spherical_waves=0.08,
+    relief_share=0.4,
+    na_deviation=0.01,
+    wavelength_deviation=0.02,
+    spacing_deviation=0.02,
+    shift_px=0.25,
+    gain_deviation=0.015,
+    tilt=0.005,
+    full_well_e=(12e3, 32e3),
+    jpeg_share=0.05,
+    srgb_share=0.05,
+)
 # Never trained on: higher condenser, more phase, larger aberrations, other relief.
 # Offsets are the paper's, the spacing is the product's.
 EVALUATION_COHERENT = PairMix(
@@ -132,6 +155,7 @@ MIXES = {
     "training": TRAINING_MIX,
     "reference": REFERENCE_MIX,
     "diverse": DIVERSE_MIX,
+    "maintained": MAINTAINED_MIX,
     "evaluation-coherent": EVALUATION_COHERENT,
     "evaluation-relief": EVALUATION_RELIEF,
 }

@@ -1,79 +1,24 @@
 """The tables of an evaluation, made from its saved JSON alone.
 
-The paper's Table I (methods by offset and source) and Table III (two methods by signed
-offset, mean and SD), and ours: three means, harm, gain by defocus bin, the grid over
-offset and half-spacing, the conditions, and quality beside cost. A table is text cells;
-it is written as Markdown, aligned text or HTML.
+The paper's (`bifocus.model.paper_tables`), and ours: three means, harm, gain by defocus
+bin, the grid over offset and half-spacing, cells counted, the conditions, and quality
+beside cost.
 """
 
-import html
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bifocus.model.metrics import grid_means, identity_mask
-
-# Edges in um of |n| and of n around the half-micrometre cells of the paper's tables.
-OFFSET_EDGES_UM = (0.0, 0.25, 0.75, 1.25, 1.75, 2.25, 9.0)
-SIGNED_CENTRES_UM = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
-# Cells of fewer pairs are marked, network.md section 6.
-LEAST_PAIRS = 10
-_THIN = "*"
-NOTHING = "–"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A title, a header, rows of text of its length, and a note."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def to_markdown(self) -> str:
-        """Return a pipe table under a heading."""
-        lines = [f"### {self.title}", ""]
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in self._all()]
-        lines.append("| " + " | ".join(cells[0]) + " |")
-        lines.append("| :-- |" + " --: |" * (len(self.header) - 1))
-        lines += ["| " + " | ".join(row) + " |" for row in cells[1:]]
-        return "\n".join([*lines, *(["", self.note] if self.note else [])]) + "\n"
-
-    def to_text(self) -> str:
-        """Return aligned columns for a terminal."""
-        widths = [max(len(row[i]) for row in self._all()) for i in range(self._width)]
-        lines = [self.title]
-        for row in self._all():
-            first = row[0].ljust(widths[0])
-            rest = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)][
-                1:
-            ]
-            lines.append("  ".join([first, *rest]).rstrip())
-        return "\n".join([*lines, *([self.note] if self.note else [])]) + "\n"
-
-    def to_html(self) -> str:
-        """Return a heading and a table; all text is escaped."""
-        head, *body = [
-            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-            for row, tag in zip(
-                self._all(), ["th"] + ["td"] * len(self.rows), strict=True
-            )
-        ]
-        rows = "\n".join(f"<tr>{row}</tr>" for row in body)
-        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        title = html.escape(self.title)
-        return f"<h2>{title}</h2>\n<table>\n<tr>{head}</tr>\n{rows}\n</table>\n{note}\n"
-
-    def _all(self) -> list[tuple[str, ...]]:
-        return [self.header, *self.rows]
-
-    @property
-    def _width(self) -> int:
-        return len(self.header)
+from bifocus.model.paper_tables import (
+    LEAST_PAIRS,
+    THIN,
+    THIN_NOTE,
+    table_one,
+    table_three,
+)
+from bifocus.model.text_table import NOTHING, Table, number
 
 
 def make_tables(document: Mapping[str, Any]) -> list[Table]:
@@ -136,53 +81,6 @@ def summary_table(document: Mapping[str, Any], source: str) -> Table:
     )
 
 
-def table_one(document: Mapping[str, Any], source: str) -> Table:
-    """Return the paper's Table I: mean PSNR of each method by |n|."""
-    pairs = _pairs_of(document, source)
-    offset = np.abs([pair["offset_um"] for _, pair in pairs])
-    index = np.array([number for number, _ in pairs])
-    header, rows = ["method"], []
-    inside = []
-    for low, high in itertools.pairwise(OFFSET_EDGES_UM):
-        inside.append((offset >= low) & (offset < high))
-        name = f"{low:g}-{high:g}" if high < OFFSET_EDGES_UM[-1] else f"> {low:g}"
-        header.append(f"{name} um ({int(inside[-1].sum())})")
-    for name, model in document["models"].items():
-        psnr = np.array(model["psnr_db"])[index]
-        rows.append((name, *(_mean_cell(psnr[mask]) for mask in inside)))
-    return Table(
-        title=f"Table I, PSNR in dB by |n|: {source}",
-        header=tuple(header),
-        rows=tuple(rows),
-        note=_thin_note(),
-    )
-
-
-def table_three(
-    document: Mapping[str, Any], source: str, names: tuple[str, str] | None = None
-) -> Table:
-    """Return the paper's Table III: two methods by signed n, mean and SD."""
-    first, second = names or _table_three_names(document)
-    pairs = _pairs_of(document, source)
-    offset = np.array([pair["offset_um"] for _, pair in pairs])
-    index = np.array([number for number, _ in pairs])
-    rows = []
-    for centre in SIGNED_CENTRES_UM:
-        mask = np.abs(offset - centre) <= 0.25
-        cells = []
-        for name in (first, second):
-            psnr = np.array(document["models"][name]["psnr_db"])[index][mask]
-            sd = f"{psnr.std(ddof=1):.2f}" if psnr.size > 1 else NOTHING
-            cells += [_mean_cell(psnr), sd]
-        rows.append((f"{centre:+.1f}", str(int(mask.sum())), *cells))
-    return Table(
-        title=f"Table III, PSNR in dB by signed n: {source}",
-        header=("n, um", "pairs", first, "SD", second, "SD"),
-        rows=tuple(rows),
-        note=_thin_note(),
-    )
-
-
 def bin_table(document: Mapping[str, Any], source: str) -> Table:
     """Return the mean gain over the sharper shot by |defocus| of the nearer shot."""
     rows, header = [], ["method"]
@@ -195,7 +93,7 @@ def bin_table(document: Mapping[str, Any], source: str) -> Table:
         title=f"Gain in dB by defocus of the nearer shot: {source}",
         header=tuple(header),
         rows=tuple(rows),
-        note=_thin_note(),
+        note=THIN_NOTE,
     )
 
 
@@ -302,42 +200,10 @@ def condition_table(conditions: Mapping[str, Mapping[str, Any]]) -> Table:
     )
 
 
-def number(value: object, digits: int = 2) -> str:
-    """Return a number with fixed digits, or a dash."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return NOTHING
-    return f"{value:.{digits}f}"
-
-
-def _table_three_names(document: Mapping[str, Any]) -> tuple[str, str]:
-    models = list(document["models"])
-    first = "unet" if "unet" in models else models[0]
-    for name in ("tsva", "base", "physics"):
-        if name in models:
-            return first, name
-    return first, models[-1]
-
-
-def _pairs_of(
-    document: Mapping[str, Any], source: str
-) -> list[tuple[int, Mapping[str, Any]]]:
-    return [
-        (index, pair)
-        for index, pair in enumerate(document["pairs"])
-        if pair["source"] == source
-    ]
-
-
-def _mean_cell(values: "np.ndarray[Any, np.dtype[np.float64]]") -> str:
-    if values.size == 0:
-        return NOTHING
-    return f"{values.mean():.2f}" + (_THIN if values.size < LEAST_PAIRS else "")
-
-
 def _gain_cell(part: Mapping[str, Any]) -> str:
     if part["gain_db"] is None:
         return NOTHING
-    return f"{part['gain_db']:+.2f}" + (_THIN if part["count"] < LEAST_PAIRS else "")
+    return f"{part['gain_db']:+.2f}" + (THIN if part["count"] < LEAST_PAIRS else "")
 
 
 def _bin_name(part: Mapping[str, Any]) -> str:
@@ -346,10 +212,6 @@ def _bin_name(part: Mapping[str, Any]) -> str:
         f"> {part['from_um']:g}" if upper is None else f"{part['from_um']:g}-{upper:g}"
     )
     return f"{span} um ({part['count']})"
-
-
-def _thin_note() -> str:
-    return f"In brackets the number of pairs; {_THIN} fewer than {LEAST_PAIRS} pairs."
 
 
 def _plain(value: object) -> str:

@@ -13,7 +13,6 @@ continued run sees the patches that an uninterrupted one would.
 """
 
 import argparse
-import copy
 import logging
 import math
 import os
@@ -28,37 +27,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bifocus.errors import BifocusError, ConfigError, EngineError
-from bifocus.model.centred_stem import centre_stem, uncentre_stem
-from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
+from bifocus.errors import BifocusError, EngineError
+from bifocus.model.averaged_weights import AveragedWeights
 from bifocus.model.fusion_network import FusionNetwork
-from bifocus.model.loss_curve import (
-    append_record,
-    draw_loss_curve,
-    read_records,
-    trim_records,
-)
 from bifocus.model.losses import Loss, make_loss
-from bifocus.model.network_registry import build_network
 from bifocus.model.patch_batches import Batch, open_patch_sets
+from bifocus.model.starting_network import start_network
 from bifocus.model.train_config import TrainConfig, load_train_config
+from bifocus.model.training_folder import TrainingFolder
 from bifocus.model.training_schedule import compute_learning_rate, compute_n_steps
-from bifocus.model.training_state import (
-    Progress,
-    load_state,
-    read_progress,
-    save_state,
-)
+from bifocus.model.training_state import Progress, load_state, save_state
 from bifocus.model.training_team import Team, open_team
 from bifocus.model.validation import ValidationScores, validate
 
 logger = logging.getLogger(__name__)
-
-STATE_FILE = "state.safetensors"
-LAST_FILE = "last.safetensors"
-BEST_FILE = "best.safetensors"
-LOG_FILE = "log.jsonl"
-CURVE_FILE = "loss.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,23 +87,17 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path, team: Team) -> None:
         self.config = config
-        self.folder = folder
         self.team = team
         torch.manual_seed(config.seed)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.train_set, self.validation_set = open_patch_sets(config)
-        self.network = _start_network(config)
-        # Channels last is what convolutions run fastest in, on CPU and GPU alike.
-        _lay_channels_last(self.network)
-        self.network.to(team.device)
+        self.folder = TrainingFolder(folder, config, self.train_set.data_hashes)
+        self.network = start_network(config).to(team.device)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, betas=config.betas
         )
-        self.ema: dict[str, Tensor] = {
-            key: value.detach().clone()
-            for key, value in self.network.state_dict().items()
-        }
+        self.averaged = AveragedWeights(self.network, config.ema_decay)
         self.loss: Loss = make_loss(
             config.loss, charbonnier_weight=config.charbonnier_weight
         )
@@ -134,7 +110,7 @@ class Trainer:
 
     def run(self) -> TrainingResult:
         """Train to the end; see `run_training`."""
-        self._make_folder()
+        self.folder.make()
         self._continue_state()
         model: nn.Module = self.network
         if self.team.size > 1:
@@ -160,7 +136,7 @@ class Trainer:
             elapsed_s=self._elapsed_s(),
             best_db=self.best_db,
             best_step=self.best_step,
-            best_path=self.folder / BEST_FILE,
+            best_path=self.folder.best,
         )
 
     def _take_step(self, model: nn.Module, progress: float) -> float:
@@ -187,7 +163,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         self._check_finite(float(loss.detach()), float(norm))
         self.optimizer.step()
-        self._average_weights()
+        self.averaged.update(self.step)
         return float(loss.detach())
 
     def _inputs(self, batch: Batch) -> list[Tensor]:
@@ -199,7 +175,7 @@ class Trainer:
     def _check_finite(self, loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
             return
-        good = self.folder / LAST_FILE
+        good = self.folder.last
         kept = (
             f"the last good checkpoint is {good}" if good.exists() else "none is kept"
         )
@@ -208,18 +184,6 @@ class Trainer:
             "learning_rate, or lengthen warmup_steps, and start again to continue"
         )
         raise EngineError(msg)
-
-    @torch.no_grad()
-    def _average_weights(self) -> None:
-        # Early on the average must not remember the start: 1/11, 2/12, ...
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        if not self.config.ema_decay:
-            decay = 0.0
-        for key, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.ema[key].lerp_(value, 1 - decay)
-            else:
-                self.ema[key].copy_(value)
 
     def _rate(self, progress: float) -> float:
         return compute_learning_rate(self.config, self.step, progress)
@@ -241,7 +205,7 @@ class Trainer:
         """Score the averaged weights, keep them if they are the best, save all."""
         if not self.team.is_first:
             return
-        averaged = self._averaged_network()
+        averaged = self.averaged.make_network()
         scores = validate(averaged, self.validation_set, device=self.team.device)
         logger.info(
             "step %d, %.0f s: gain %+.2f dB over sharper (physics %+.2f), harm %.1f %%,"
@@ -256,22 +220,13 @@ class Trainer:
         self._log(validation=scores.to_json())
         if scores.gain_over_sharper_db > self.best_db:
             self.best_db, self.best_step = scores.gain_over_sharper_db, self.step
-            self._save_network(averaged, BEST_FILE, scores)
-        self._save(averaged, scores)
-        self._draw_curve()
+            self._save_network(self.folder.best, averaged, scores)
+        self._save(scores)
+        self.folder.draw_curve(self.step)
 
-    def _averaged_network(self) -> FusionNetwork:
-        averaged = copy.deepcopy(self.network)
-        averaged.load_state_dict(self.ema)
-        uncentre_stem(averaged)
-        return averaged.eval()
-
-    def _save(
-        self,
-        averaged: FusionNetwork | None = None,
-        scores: ValidationScores | None = None,
-    ) -> None:
-        self._save_network(averaged or self._averaged_network(), LAST_FILE, scores)
+    def _save(self, scores: ValidationScores | None = None) -> None:
+        averaged = self.averaged.make_network()
+        self._save_network(self.folder.last, averaged, scores)
         progress = Progress(
             step=self.step,
             elapsed_s=self._elapsed_s(),
@@ -280,112 +235,46 @@ class Trainer:
             config=self.config.model_dump(mode="json"),
         )
         save_state(
-            self.folder / STATE_FILE,
+            self.folder.state,
             progress,
             network=self.network,
-            ema=self.ema,
+            ema=self.averaged.tensors,
             optimizer=self.optimizer,
         )
         self._saved_s = time.monotonic()
 
     def _save_network(
-        self, network: FusionNetwork, name: str, scores: ValidationScores | None
+        self, path: Path, network: FusionNetwork, scores: ValidationScores | None
     ) -> None:
-        described = self.config.model_dump(mode="json")
-        # Networks are passed on: name the stores, not where they lay on this machine.
-        for key in ("train_stores", "validation_stores"):
-            described[key] = [path.name for path in getattr(self.config, key)]
-        if self.config.initial_weights is not None:
-            described["initial_weights"] = self.config.initial_weights.name
-        save_checkpoint(
-            self.folder / name,
+        self.folder.save_network(
+            path,
             network,
-            name=self.config.network,
-            config=self.config.overrides,
-            training={
-                "config": described,
-                "data_hashes": self.train_set.data_hashes,
-                "n_patches": len(self.train_set.patches),
-                "step": self.step,
-                "elapsed_s": self._elapsed_s(),
-                "validation": scores.to_json() if scores else None,
-            },
+            scores,
+            step=self.step,
+            elapsed_s=self._elapsed_s(),
+            n_patches=len(self.train_set.patches),
         )
-
-    def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            msg = f"cannot make the output folder {self.folder}: {error.strerror}"
-            raise ConfigError(msg) from error
 
     def _continue_state(self) -> None:
-        path = self.folder / STATE_FILE
-        if not path.exists():
-            if self.team.is_first:
-                (self.folder / LOG_FILE).unlink(missing_ok=True)
-            return
-        progress = read_progress(path)
-        if progress.config["network"] != self.config.network:
-            msg = (
-                f"{path} is the state of network '{progress.config['network']}', not "
-                f"'{self.config.network}': choose another output folder"
+        progress = self.folder.read_progress()
+        if progress is not None:
+            load_state(
+                self.folder.state,
+                network=self.network,
+                ema=self.averaged.tensors,
+                optimizer=self.optimizer,
             )
-            raise ConfigError(msg)
-        load_state(path, network=self.network, ema=self.ema, optimizer=self.optimizer)
-        self.step, self._elapsed_before_s = progress.step, progress.elapsed_s
-        self.best_db, self.best_step = progress.best_db, progress.best_step
-        self._start_s = time.monotonic()
+            self.step, self._elapsed_before_s = progress.step, progress.elapsed_s
+            self.best_db, self.best_step = progress.best_db, progress.best_step
+            self._start_s = time.monotonic()
+            logger.info("continuing %s at step %d", self.folder.path, self.step)
         if self.team.is_first:
-            trim_records(self.folder / LOG_FILE, self.step)
-        logger.info("continuing %s at step %d", self.folder, self.step)
+            self.folder.trim_log(self.step if progress else None)
 
     def _log(self, **values: Any) -> None:
-        if not self.team.is_first:
-            return
-        seconds = round(self._elapsed_s(), 1)
-        record = {"step": self.step, "elapsed_s": seconds, **values}
-        try:
-            append_record(self.folder / LOG_FILE, record)
-        except OSError as error:
-            msg = f"cannot write {self.folder / LOG_FILE}: {error.strerror or error}"
-            raise EngineError(msg) from error
-
-    def _draw_curve(self) -> None:
-        title = f"{self.config.network}, {self.step} steps"
-        records = read_records(self.folder / LOG_FILE)
-        try:
-            draw_loss_curve(records, self.folder / CURVE_FILE, title=title)
-        except OSError as error:
-            msg = f"cannot write {self.folder / CURVE_FILE}: {error.strerror or error}"
-            raise EngineError(msg) from error
-
-
-def _start_network(config: TrainConfig) -> FusionNetwork:
-    """Return a fresh network, or the one of `initial_weights`, its stem centred."""
-    network = build_network(config.network, **config.overrides)
-    if config.initial_weights is None:
-        centre_stem(network, is_fresh=True)
-        return network
-    start = load_checkpoint(config.initial_weights)
-    if start.network.config != network.config:
-        msg = (
-            f"{config.initial_weights} holds the network '{start.name}' "
-            f"{start.config}, not '{config.network}' {config.overrides}"
-        )
-        raise ConfigError(msg)
-    network.load_state_dict(start.network.state_dict())
-    centre_stem(network, is_fresh=False)
-    return network
-
-
-def _lay_channels_last(network: nn.Module) -> None:
-    """Lay the weights of the convolutions out channels last, in place."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(
-                memory_format=torch.channels_last
-            )
+        if self.team.is_first:
+            seconds = round(self._elapsed_s(), 1)
+            self.folder.log({"step": self.step, "elapsed_s": seconds, **values})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,15 +4,14 @@ from typing import Any
 
 import pytest
 
+from bifocus.model.paper_tables import table_one, table_three
 from bifocus.model.result_tables import (
-    Table,
     cost_table,
     grid_table,
     make_tables,
     summary_table,
-    table_one,
-    table_three,
 )
+from bifocus.model.text_table import Table
 
 OFFSETS_UM = [0.0, 0.1, -0.5, 0.5, 1.0]
 
