@@ -17,8 +17,9 @@ from itertools import pairwise, product
 
 import numpy as np
 
+from bifocus.edge.feather import mix, weigh
 from bifocus.errors import ConfigError
-from bifocus.records import FloatImage, PlacedTile, UInt8Image
+from bifocus.records import PlacedTile, UInt8Image
 from bifocus.subpixel import sample_shifted
 
 FEATHER_PX = 32  # Long enough to hide a step in brightness, short against the overlap.
@@ -150,7 +151,6 @@ class MosaicRenderer:
             Background where no tile lies.
         """
         window = np.empty((height, width, 3), np.uint8)
-        window[:] = self._background
         met = self._footprints_within(x0, y0, x0 + width, y0 + height)
         cuts_x = _cuts(x0, x0 + width, [x for f in met for x in (f.left, f.right)])
         cuts_y = _cuts(y0, y0 + height, [y for f in met for y in (f.top, f.bottom)])
@@ -158,9 +158,11 @@ class MosaicRenderer:
             here = [
                 f for f in met if f.left <= left < f.right and f.top <= top < f.bottom
             ]
+            target = window[top - y0 : bottom - y0, left - x0 : right - x0]
             if here:
-                target = window[top - y0 : bottom - y0, left - x0 : right - x0]
                 self._blend(here, (left, top, right, bottom), target)
+            else:
+                target[:] = self._background
         return window
 
     def prepare(self, x0: int, y0: int, size_px: int, pool: Executor) -> None:
@@ -228,23 +230,19 @@ class MosaicRenderer:
     ) -> None:
         """Fill `target`, the box of the mosaic that all of `here` cover."""
         left, top, right, bottom = box
-        total: FloatImage = np.zeros(target.shape, np.float32)
-        weight_sum: FloatImage = np.zeros((*target.shape[:2], 1), np.float32)
-        for f in here:
-            rows = slice(top - f.top, bottom - f.top)
-            columns = slice(left - f.left, right - f.left)
-            part = self._placed(f)[rows, columns]
-            if len(here) == 1:
-                target[:] = part
-                return
-            weight = np.minimum.outer(
-                _ramp(f.bottom - f.top, self._feather_px)[rows],
-                _ramp(f.right - f.left, self._feather_px)[columns],
-            )[..., None]
-            total += part * weight
-            weight_sum += weight
-        total /= weight_sum
-        target[:] = np.rint(total, out=total)
+        windows = [
+            (slice(top - f.top, bottom - f.top), slice(left - f.left, right - f.left))
+            for f in here
+        ]
+        parts = [self._placed(f)[at] for f, at in zip(here, windows, strict=True)]
+        if len(here) == 1:
+            target[:] = parts[0]
+            return
+        weights = [
+            weigh((f.bottom - f.top, f.right - f.left), *at, self._feather_px)
+            for f, at in zip(here, windows, strict=True)
+        ]
+        target[:] = mix(parts, weights)
 
     def _placed(self, footprint: _Footprint) -> UInt8Image:
         """Return the tile on whole mosaic pixels, from the cache or loaded anew."""
@@ -283,10 +281,3 @@ def _first_whole(position_px: float) -> tuple[int, float]:
 def _cuts(start: int, end: int, borders: Sequence[int]) -> list[int]:
     """Sorted borders strictly inside start..end, with both ends."""
     return sorted({start, end, *(x for x in borders if start < x < end)})
-
-
-def _ramp(length: int, feather_px: int) -> FloatImage:
-    """Weight along one axis: distance to the nearer end over the feather, at most 1."""
-    index = np.arange(length)
-    distance = np.minimum(index, index[::-1]) + 1
-    return np.asarray(np.minimum(distance / feather_px, 1), np.float32)

@@ -1,21 +1,15 @@
-"""Environments of third-party programs: their own, outside ours, made once and kept.
+"""Environments of third-party programs, for tests; see `bench.peer_environments`.
 
-They lie in `.venv-peers/`. Without the package index the tests that need one skip and
-say why; with `BIFOCUS_PEERS=required`, as in CI, they fail.
+Without the package index the tests that need one skip and say why; with
+`BIFOCUS_PEERS=required`, as in CI, they fail.
 """
 
 import os
-import shutil
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENTS = ROOT / ".venv-peers"
-INSTALL_S = 600.0
+from bench.peer_environments import PeerMissingError, ensure_environment
 
 # Their programs run under the environments' own interpreter, never under ours.
 collect_ignore_glob = ["clients/*"]
@@ -23,33 +17,12 @@ collect_ignore_glob = ["clients/*"]
 
 def peer_python(name: str, requirements: tuple[str, ...]) -> Path:
     """Return the interpreter of an environment that has these packages."""
-    tag = f"{name}-py{sys.version_info.major}{sys.version_info.minor}"
-    folder = ENVIRONMENTS / tag
-    made = folder / "requirements.txt"
-    wanted = "\n".join(requirements)
-    python = folder / "bin" / "python"
-    if made.is_file() and made.read_text() == wanted:
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=False)
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install"]
-    options = ["--quiet", "--retries", "1", "--timeout", "15"]
-    done = subprocess.run(
-        [*command, *options, *requirements],
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        why = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
-        text = f"no environment for {', '.join(requirements)}: {why[0]}"
+    try:
+        return ensure_environment(name, requirements)
+    except PeerMissingError as error:
         if os.environ.get("BIFOCUS_PEERS") == "required":
-            pytest.fail(text)
-        pytest.skip(text)
-    made.write_text(wanted)
-    return python
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
