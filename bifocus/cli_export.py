@@ -6,7 +6,7 @@ when the command runs, never before.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -26,7 +26,7 @@ from bifocus.engine_manifest import (
 from bifocus.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
-    from bifocus.export.export_model import GraphKind
+    from bifocus.export.export_files import Exported, GraphKind
     from bifocus.export.parity import Pictures
 
 exports = typer.Typer()
@@ -72,7 +72,7 @@ def export(
         bool,
         typer.Option(
             "--whole",
-            help="With the physics inside: two shots of the size --tile in, for GPUs.",
+            help="With the physics inside: two shots of the size --tile go in.",
         ),
     ] = False,
     as_json: Annotated[
@@ -89,90 +89,74 @@ def export(
     if runtime is not None and (precision != "int8" or to != "onnx"):
         msg = "--runtime is for --to onnx --precision int8: each fuses another form"
         raise ConfigError(msg)
-    if whole:
-        _export_whole(model, out, to, precision, tile, calibration, as_json)
-    elif to == "tensorrt":
-        _export_engine(model, out, precision, tile, calibration, as_json)
+    if whole and tile is None:
+        raise ConfigError("--whole needs --tile H W, the size of the shots")
+    graph = _Wish(precision, tile, runtime, calibration, whole)
+    if to == "tensorrt":
+        _export_engine(model, out, graph, as_json)
     else:
-        _export_graph(model, out, to, precision, tile, runtime, calibration, as_json)
-
-
-def _export_whole(
-    model: Path,
-    out: Path,
-    to: Target,
-    precision: Precision,
-    tile: tuple[int, int] | None,
-    calibration: Path | None,
-    as_json: bool,
-) -> None:
-    """Put the physics before a network; of a graph that has it, build the engine."""
-    if tile is None or to not in ("onnx", "tensorrt"):
-        msg = "--whole needs --tile H W, the size of the shots; --to onnx or tensorrt"
-        raise ConfigError(msg)
-    if model.suffix == ".onnx":
-        if to != "tensorrt" or load_manifest(model).physics != "inside":
-            msg = f"{model}: --whole puts physics before a checkpoint (.safetensors)"
-            raise ConfigError(msg)
-        _export_engine(model, out, precision, tile, None, as_json)
-        return
-    _need_exporter()
-    from bifocus.whole_job import WholeRequest, export_whole
-
-    given = None if calibration is None else _read_calibration(calibration, model)
-    done = export_whole(
-        WholeRequest(
-            source=model,
-            folder=out,
-            precision=precision,
-            size_px=tile,
-            calibration=given,
-        )
-    )
-    if to == "onnx":
+        done = _export_graph(model, out, to, graph)
         _show(done.path, done.manifest, done.calibration, as_json)
-    else:
-        graph = out / done.manifest.main_file
-        _export_engine(graph, out, precision, tile, None, as_json)
 
 
-def _export_engine(
-    model: Path,
-    out: Path,
-    precision: Precision,
-    tile: tuple[int, int] | None,
-    calibration: Path | None,
-    as_json: bool,
-) -> None:
+class _Wish(NamedTuple):
+    """What kind of graph is wanted; fields as the options of `export`."""
+
+    precision: Precision
+    tile: tuple[int, int] | None
+    runtime: Runtime | None
+    calibration: Path | None
+    whole: bool
+
+
+def _export_engine(model: Path, out: Path, wish: _Wish, as_json: bool) -> None:
     """Build an engine of a graph; of a checkpoint, make the graph first."""
     from bifocus.engine_job import prepare_engine
 
-    if tile is None:
+    if wish.tile is None:
         msg = "an engine takes one size of tile: say --tile H W"
         raise ConfigError(msg)
     if model.suffix != ".onnx":
-        _need_exporter()
-        from bifocus.export.export_model import ExportRequest, export_model
-
-        given = None if calibration is None else _read_calibration(calibration, model)
-        request = ExportRequest(
-            source=model,
-            folder=out,
-            kind="onnx",
-            precision=precision,
-            runtime="tensorrt",
-            calibration=given,
-        )
-        done = export_model(request)
+        # Physics inside takes one size; a network alone is given it by the build.
+        free = wish._replace(tile=wish.tile if wish.whole else None, runtime="tensorrt")
+        done = _export_graph(model, out, "onnx", free)
         model = out / done.manifest.main_file
-    found = load_manifest(model).precision
-    if found != precision:
-        msg = f"{model} is {found}: say --precision {found}, or export it anew"
+    found = load_manifest(model)
+    if found.precision != wish.precision:
+        msg = (
+            f"{model} is {found.precision}: say --precision {found.precision}, or "
+            "export it anew"
+        )
+        raise ConfigError(msg)
+    if wish.whole and found.physics != "inside":
+        msg = f"{model}: --whole puts physics before a checkpoint (.safetensors)"
         raise ConfigError(msg)
     with show_progress("steps of the build") as report:
-        made = prepare_engine(model, out, size_px=tile, on_progress=_outermost(report))
+        made = prepare_engine(
+            model, out, size_px=wish.tile, on_progress=_outermost(report)
+        )
     err_console.print(made.reason, highlight=False, soft_wrap=True, markup=False)
     _show(manifest_path(made.path), made.manifest, None, as_json)
+
+
+def _export_graph(model: Path, out: Path, kind: "GraphKind", wish: _Wish) -> "Exported":
+    _need_exporter()
+    from bifocus.export.export_files import ExportRequest
+    from bifocus.export.export_model import export_model
+    from bifocus.whole_job import export_whole
+
+    given = wish.calibration
+    request = ExportRequest(
+        source=model,
+        folder=out,
+        kind=kind,
+        precision=wish.precision,
+        size_px=wish.tile,
+        runtime=wish.runtime,
+        calibration=None if given is None else _read_calibration(given, model),
+        is_whole=wish.whole,
+    )
+    return export_whole(request) if wish.whole else export_model(request)
 
 
 def _outermost(report: Callable[[int, int], None]) -> Callable[[str, int, int], None]:
@@ -185,34 +169,6 @@ def _outermost(report: Callable[[int, int], None]) -> Callable[[str, int, int], 
             report(done, total)
 
     return step
-
-
-def _export_graph(
-    model: Path,
-    out: Path,
-    kind: "GraphKind",
-    precision: Precision,
-    tile: tuple[int, int] | None,
-    runtime: Runtime | None,
-    calibration: Path | None,
-    as_json: bool,
-) -> None:
-    _need_exporter()
-    from bifocus.export.export_model import ExportRequest, export_model
-
-    pictures = None if calibration is None else _read_calibration(calibration, model)
-    done = export_model(
-        ExportRequest(
-            source=model,
-            folder=out,
-            kind=kind,
-            precision=precision,
-            size_px=tile,
-            runtime=runtime,
-            calibration=pictures,
-        )
-    )
-    _show(done.path, done.manifest, done.calibration, as_json)
 
 
 def _read_calibration(folder: Path, model: Path) -> "list[Pictures]":

@@ -4,36 +4,38 @@ The reference is what the loop does without it: NumPy's physics, the shots on on
 and the network in PyTorch. Nothing is written before the graph has passed.
 """
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
 
 from bifocus.edge.network_inputs import PICTURES, pair_pictures
-from bifocus.engine_manifest import (
-    EngineManifest,
-    ParityReport,
-    Precision,
-    TensorSpec,
-    manifest_path,
-    write_manifest,
-)
-from bifocus.export.export_graph import GraphRequest, MadeGraph, make_graph
-from bifocus.export.export_model import (
+from bifocus.engine_manifest import ParityReport, TensorSpec
+from bifocus.errors import ConfigError
+from bifocus.export.export_files import (
     Exported,
+    ExportFiles,
     ExportRequest,
+    pack_graph,
+    write_files,
+)
+from bifocus.export.export_graph import make_graph
+from bifocus.export.export_model import (
     describe_network,
     graph_facts,
+    graph_request,
+    picture_specs,
 )
 from bifocus.export.graph_audit import count_convolutions
-from bifocus.export.parity import Engine, Pictures, require_parity
+from bifocus.export.parity import Engine, require_parity
 from bifocus.export.parity_pictures import TISSUE, fit_pictures, simulated_shots
-from bifocus.export.pixel_graph import describe_graph
-from bifocus.export.runtimes import ONNXRUNTIME_NAME, TORCH_NAME, torch_engine
+from bifocus.export.pixel_graph import OUTPUT_NAME, describe_graph
+from bifocus.export.runtimes import (
+    ONNXRUNTIME_NAME,
+    TORCH_NAME,
+    openvino_name,
+    openvino_whole_run,
+    torch_engine,
+)
 from bifocus.export.whole_fusion import (
     NUMBERS,
     OPTICS,
@@ -42,51 +44,26 @@ from bifocus.export.whole_fusion import (
     compose_whole_fusion,
 )
 from bifocus.export.whole_pair import (
+    WholeRun,
     WholeSet,
     measure_whole,
     onnx_whole_run,
     pack_whole_pair,
 )
 from bifocus.focal_offset import PairOptics
-from bifocus.model.checkpoint import LoadedNetwork, load_checkpoint
+from bifocus.model.checkpoint import load_checkpoint
 from bifocus.optics_inputs import table_shapes, transfer_inputs
 from bifocus.pair_spectra import layout_for
 from bifocus.physics_fusion import fuse_measured, measure_pair
 from bifocus.records import UInt8Image
-from bifocus.whole_file import write_whole
 
 _AGAINST: Final = f"NumPy {np.__version__} physics and {TORCH_NAME}"
-_GPU: Final = "any GPU"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeRequest:
-    """What to export, and to where.
-
-    Attributes
-    ----------
-    source
-        Checkpoint (.safetensors).
-    folder
-        Made if absent.
-    precision
-        Of the network; physics is float32 always. INT8 is in TensorRT's form, half
-        precision elsewhere.
-    size_px
-        Rows and columns of the shots: the graph takes no other.
-    calibration
-        Pictures for INT8; None for those that come with the exporter.
-    """
-
-    source: Path
-    folder: Path
-    precision: Precision
-    size_px: tuple[int, int]
-    calibration: Sequence[Pictures] | None = None
-
-
-def export_whole(request: WholeRequest) -> Exported:
+def export_whole(request: ExportRequest) -> Exported:
     """Export a checkpoint with the physics before it, if it fuses as the loop does.
+
+    Physics is float32 always; the request's precision is the network's.
 
     Raises
     ------
@@ -97,47 +74,70 @@ def export_whole(request: WholeRequest) -> Exported:
     SlideFileError
         If the disk refuses a file.
     """
+    if request.size_px is None:
+        raise ConfigError("physics inside a graph takes shots of one size: state it")
     loaded = load_checkpoint(request.source)
-    inner = make_graph(
-        loaded.network,
-        GraphRequest(
-            name=request.source.stem,
-            precision=request.precision,
-            size_px=request.size_px,
-            runtime="tensorrt",
-            calibration=request.calibration,
-        ),
-        facts={},
-    )
+    inner = make_graph(loaded.network, graph_request(request), facts={})
     parts = build_physics_parts(request.size_px, opset=inner.opset)
     whole = compose_whole_fusion(inner.model, parts)
-    facts = {**graph_facts(loaded), "precision": request.precision}
-    content = describe_graph(whole, {**facts, "inputs": " ".join((*SHOTS, *OPTICS))})
+    facts = {
+        **graph_facts(loaded),
+        "precision": request.precision,
+        "inputs": " ".join((*SHOTS, *OPTICS)),
+    }
+    content = describe_graph(whole, facts)
+    inputs = (*picture_specs(SHOTS), *_tables(request.size_px))
+    outputs = (*picture_specs((OUTPUT_NAME,)), *_numbers())
+    packed = pack_graph(request, content, inputs, outputs, facts)
     sets = make_whole_sets(
         torch_engine(loaded.network), loaded.network.inputs, request.size_px
     )
-    name = _file_name(request)
+    reports = _pass_gate(request, _runs(request, content, packed), sets)
+    pair_name = packed.with_pair(pack_whole_pair(sets))
+    alone = describe_network(request, loaded, inner, packed, pair_name, reports=reports)
+    manifest = alone.model_copy(
+        update={
+            "inputs": inputs,
+            "outputs": outputs,
+            "batch": 1,
+            "physics": "inside",
+            "audit": count_convolutions(whole),
+        }
+    )
+    write_files(request.folder, packed, manifest)
+    return Exported(
+        path=packed.manifest, manifest=manifest, calibration=inner.calibration
+    )
+
+
+def _runs(
+    request: ExportRequest, content: bytes, packed: ExportFiles
+) -> dict[str, WholeRun]:
+    """Return the engines that read just these bytes, by name."""
+    runs = {ONNXRUNTIME_NAME: onnx_whole_run(content)}
+    if request.kind == "openvino":
+        xml, weights = packed.files.values()
+        runs[openvino_name()] = openvino_whole_run(xml, weights)
+    return runs
+
+
+def _pass_gate(
+    request: ExportRequest, runs: dict[str, WholeRun], sets: list[WholeSet]
+) -> tuple[ParityReport, ...]:
     reports = tuple(
         measure_whole(
-            onnx_whole_run(content),
+            run,
             one,
-            subject=ONNXRUNTIME_NAME,
+            subject=subject,
             against=_AGAINST,
             device="CPU",
             precision=request.precision,
         )
+        for subject, run in runs.items()
         for one in sets
     )
-    require_parity(reports, name)
-    pair = f"{name.removesuffix('.onnx')}.test.npz"
-    files = {name: content, pair: pack_whole_pair(sets)}
-    manifest = _manifest(request, loaded, inner, files, reports, whole)
-    request.folder.mkdir(parents=True, exist_ok=True)
-    for file, data in files.items():
-        write_whole(request.folder / file, data)
-    path = manifest_path(request.folder / name)
-    write_manifest(manifest, path)
-    return Exported(path=path, manifest=manifest, calibration=inner.calibration)
+    require_parity(reports, request.name)
+    return reports
 
 
 def make_whole_sets(
@@ -185,45 +185,6 @@ def _fused_by_numpy(
     )
 
 
-def _manifest(
-    request: WholeRequest,
-    loaded: LoadedNetwork,
-    inner: MadeGraph,
-    files: dict[str, bytes],
-    reports: tuple[ParityReport, ...],
-    whole: onnx.ModelProto,
-) -> EngineManifest:
-    """Return the network's manifest with what the physics inside changes."""
-    alone = describe_network(
-        ExportRequest(
-            source=request.source,
-            folder=request.folder,
-            kind="onnx",
-            precision=request.precision,
-            size_px=request.size_px,
-        ),
-        loaded,
-        inner,
-        {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        [*files][1],
-    )
-    return alone.model_copy(
-        update={
-            "inputs": (*_shots(SHOTS), *_tables(request.size_px)),
-            "outputs": (*_shots(("fused",)), *_numbers()),
-            "batch": 1,
-            "physics": "inside",
-            "parity": reports,
-            "audit": count_convolutions(whole),
-            "never_run_on": (_GPU,),
-        }
-    )
-
-
-def _shots(names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name=name, dtype="uint8", layout="NHWC") for name in names)
-
-
 def _tables(size_px: tuple[int, int]) -> tuple[TensorSpec, ...]:
     _, optics = simulated_shots()
     shapes = table_shapes(optics, size_px)
@@ -243,9 +204,3 @@ def _numbers() -> tuple[TensorSpec, ...]:
         )
         for name in NUMBERS
     )
-
-
-def _file_name(request: WholeRequest) -> str:
-    rows, columns = request.size_px
-    half = "" if request.precision == "fp32" else f".{request.precision}"
-    return f"{request.source.stem}.whole{half}.{columns}x{rows}.onnx"

@@ -15,6 +15,7 @@ import torch
 from bifocus.errors import EngineError
 from bifocus.export.onnx_probe import open_session
 from bifocus.export.parity import Engine, Pictures, UInt8Batch
+from bifocus.export.whole_pair import Feeds, Float32, WholeRun
 from bifocus.model.fusion_network import FusionNetwork
 
 TORCH_NAME = f"PyTorch {torch.__version__} fp32"
@@ -75,6 +76,40 @@ def openvino_engine(graph: bytes, weights: bytes, *, threads: int = 1) -> Engine
     EngineError
         If OpenVINO is absent, or refuses the graph.
     """
+    compiled, request = _openvino_request(graph, weights, threads)
+    names = [port.any_name for port in compiled.inputs]
+
+    def run(pictures: Pictures) -> UInt8Batch:
+        _infer(request, {name: pictures[name] for name in names})
+        return np.array(request.get_output_tensor(0).data, dtype=np.uint8)
+
+    return run
+
+
+def openvino_whole_run(graph: bytes, weights: bytes, *, threads: int = 1) -> WholeRun:
+    """Return a whole fusion in OpenVINO on the CPU, in full precision.
+
+    Raises
+    ------
+    EngineError
+        If OpenVINO is absent, or refuses the graph; the function it returns, if it
+        fails.
+    """
+    compiled, request = _openvino_request(graph, weights, threads)
+
+    def run(feeds: Feeds) -> tuple[UInt8Batch, dict[str, Float32]]:
+        _infer(request, dict(feeds))
+        found = {
+            port.any_name: np.array(request.get_tensor(port).data)
+            for port in compiled.outputs
+        }
+        return found.pop("fused"), found
+
+    return run
+
+
+def _openvino_request(graph: bytes, weights: bytes, threads: int) -> tuple[Any, Any]:
+    """Return the compiled graph, and what runs it."""
     ov = import_openvino()
     # Without the hint, processors that have bfloat16 compute in it.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
@@ -83,17 +118,14 @@ def openvino_engine(graph: bytes, weights: bytes, *, threads: int = 1) -> Engine
         compiled = core.compile_model(core.read_model(graph, weights), "CPU", options)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO refuses the graph: {error}") from error
-    request = compiled.create_infer_request()
-    names = [port.any_name for port in compiled.inputs]
+    return compiled, compiled.create_infer_request()
 
-    def run(pictures: Pictures) -> UInt8Batch:
-        try:
-            request.infer({name: pictures[name] for name in names})
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed: {error}") from error
-        return np.array(request.get_output_tensor(0).data, dtype=np.uint8)
 
-    return run
+def _infer(request: Any, feeds: dict[str, Any]) -> None:
+    try:
+        request.infer(feeds)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO failed: {error}") from error
 
 
 def import_openvino() -> Any:

@@ -51,31 +51,38 @@ def make_config(
     name
         The model's, and its folder's.
     inputs, outputs
-        Pictures, uint8 NHWC; the batch axis is the server's.
+        Pictures, uint8 NHWC; the batch axis is the server's. Where there are tables
+        and numbers as well, the graph takes one pair at a time, and nothing is batched.
     size_px
         Rows and columns, or None for any.
     facts
         Further parameters, for clients that ask: halo, stride, ranges.
     """
-    rows, columns = size_px or (-1, -1)
-    dims = f"[ {rows}, {columns}, 3 ]"
+    has_batch = all(one.shape is None for one in (*inputs, *outputs))
     parts = [
         f'name: "{name}"',
         'platform: "onnxruntime_onnx"',
         f'default_model_filename: "{MODEL_FILE}"',
-        f"max_batch_size: {_MAX_BATCH}",
+        f"max_batch_size: {_MAX_BATCH if has_batch else 0}",
     ]
     for kind, tensors in (("input", inputs), ("output", outputs)):
-        parts += [
-            f'{kind} {{ name: "{one.name}" data_type: TYPE_UINT8 dims: {dims} }}'
-            for one in tensors
-        ]
-    parts += [
-        f"dynamic_batching {{ max_queue_delay_microseconds: {_QUEUE_DELAY_US} }}",
-        "version_policy { latest { num_versions: 1 } }",
-    ]
+        parts += [f"{kind} {{ {_tensor(one, size_px, has_batch)} }}" for one in tensors]
+    if has_batch:
+        delay = f"max_queue_delay_microseconds: {_QUEUE_DELAY_US}"
+        parts.append(f"dynamic_batching {{ {delay} }}")
+    parts.append("version_policy { latest { num_versions: 1 } }")
     parts += [
         f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}'
         for key, value in facts.items()
     ]
     return "\n".join(parts) + "\n"
+
+
+def _tensor(one: TensorSpec, size_px: tuple[int, int] | None, has_batch: bool) -> str:
+    head = f'name: "{one.name}" data_type: TYPE_'
+    if one.dtype == "uint8":
+        dims = [*(() if has_batch else (1,)), *(size_px or (-1, -1)), 3]
+        return f"{head}UINT8 dims: {dims}"
+    # The server has no tensors without an axis: it gives such a number one.
+    reshape = "" if one.shape else " reshape { shape: [ ] }"
+    return f"{head}FP32 dims: {[*(one.shape or (1,))]}{reshape}"

@@ -25,13 +25,10 @@ from bifocus.edge.whole_server import WholeServerEngine
 from bifocus.engine_manifest import load_manifest, manifest_path, write_manifest
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.export.whole_pair import (
-    WholeSet,
     measure_whole,
     onnx_whole_run,
     pack_whole_pair,
 )
-from bifocus.optics_inputs import transfer_inputs
-from bifocus.pair_spectra import SMALL_BLOCKS
 from tests.edge.kserve_server import WholeServicer, serving
 from tests.edge.network_files import write_network
 from tests.edge.test_whole_fuser import check_tile
@@ -40,6 +37,7 @@ from tests.edge.whole_files import (
     WIDER,
     make_whole_graph,
     whole_pair,
+    whole_set,
     write_whole,
 )
 
@@ -93,20 +91,6 @@ def test_openvino_refuses_what_is_damaged_or_something_else(tmp_path: Path) -> N
         WholeOpenvinoEngine(cut)
     with pytest.raises(EngineError, match="not two shots of one size"):
         WholeOpenvinoEngine(write_network(tmp_path))
-
-
-def whole_set() -> WholeSet:
-    measured = whole_pair()
-    shots = {"minus": measured.minus[None], "plus": measured.plus[None]}
-    tables = transfer_inputs(measured.optics, SMALL_BLOCKS.block_px)
-    fused, numbers = onnx_whole_run(CONTENT)({**shots, **tables})
-    return WholeSet(
-        name="test pair",
-        shots=shots,
-        tables=tables,
-        fused=fused,
-        offset_um=float(numbers["offset_um"]),
-    )
 
 
 def write_served(folder: Path, **changes: Any) -> Path:

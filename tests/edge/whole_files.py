@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bifocus.engine_manifest import TensorSpec
+from bifocus.export.whole_pair import WholeSet, onnx_whole_run
 from bifocus.focal_offset import PairOptics
 from bifocus.optics_inputs import table_shapes, transfer_inputs
 from bifocus.pair_spectra import SMALL_BLOCKS
@@ -150,3 +151,18 @@ def whole_manifest(**changes: Any) -> dict[str, Any]:
 def write_whole(folder: Path, name: str = "tiny.whole.onnx", **changes: Any) -> Path:
     content = changes.pop("content", make_whole_graph())
     return write_network(folder, name, content=content, **whole_manifest(**changes))
+
+
+def whole_set() -> WholeSet:
+    """Return a test pair of the graph, as it travels with an export."""
+    measured = whole_pair()
+    shots = {"minus": measured.minus[None], "plus": measured.plus[None]}
+    tables = transfer_inputs(measured.optics, SMALL_BLOCKS.block_px)
+    fused, numbers = onnx_whole_run(make_whole_graph())({**shots, **tables})
+    return WholeSet(
+        name="test pair",
+        shots=shots,
+        tables=tables,
+        fused=fused,
+        offset_um=float(numbers["offset_um"]),
+    )

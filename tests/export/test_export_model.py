@@ -19,8 +19,9 @@ from bifocus.engine_manifest import (
 )
 from bifocus.errors import BifocusError, ConfigError, EngineError, SlideFileError
 from bifocus.export import export_model as subject
+from bifocus.export.export_files import ExportRequest
 from bifocus.export.export_graph import GraphRequest, MadeGraph, make_graph
-from bifocus.export.export_model import ExportRequest, export_model
+from bifocus.export.export_model import export_model
 from bifocus.export.parity_pictures import unpack_test_pair
 from bifocus.export.pixel_graph import describe_graph
 from bifocus.export.runtimes import onnx_engine, openvino_engine
@@ -173,7 +174,7 @@ def test_a_fixed_size_is_in_the_servers_file_and_a_file_in_the_way_is_told(
 ) -> None:
     picture = TensorSpec(name="minus", dtype="uint8", layout="NHWC")
     text = make_config("a", (picture,), (), size_px=(96, 112), facts={})
-    assert "dims: [ 96, 112, 3 ]" in text
+    assert "dims: [96, 112, 3]" in text
     (tmp_path / "a").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         next_version(tmp_path, "a")

@@ -1,6 +1,7 @@
 """`bifocus export --whole`: the loop's pixels from one file, or no file."""
 
 import hashlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 pytest.importorskip("torch", reason="exports start from a checkpoint")
 pytest.importorskip("onnxruntime", reason="the gate runs in it")
 
-from bifocus.edge.engine_choice import choose_fuser
+from bifocus import whole_job
+from bifocus.edge.engine_choice import EngineWish, choose_fuser
+from bifocus.edge.fusers import Fuser
 from bifocus.edge.network_inputs import load_form, pair_pictures
 from bifocus.engine_job import check_engine
 from bifocus.engine_manifest import load_manifest, manifest_path, write_manifest
@@ -21,8 +24,8 @@ from bifocus.export.parity_pictures import simulated_shots
 from bifocus.export.runtimes import torch_engine
 from bifocus.export.tensorrt_build import build_engine
 from bifocus.export.tensorrt_process import BuildRequest
+from bifocus.export.whole_fusion import build_physics_parts
 from bifocus.export.whole_pair import (
-    WholeSet,
     measure_whole,
     onnx_whole_run,
     pack_whole_pair,
@@ -30,11 +33,11 @@ from bifocus.export.whole_pair import (
 )
 from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
 from bifocus.optics_inputs import transfer_inputs
-from bifocus.pair_spectra import SMALL_BLOCKS
 from bifocus.physics_fusion import fuse_measured, measure_pair
+from bifocus.records import FusedTile
 from bifocus.tensorrt_module import load_tensorrt
 from tests.cli.commands import run_cli
-from tests.edge.whole_files import make_whole_graph, whole_pair, write_whole
+from tests.edge.whole_files import make_whole_graph, whole_set, write_whole
 from tests.export.small_networks import NARROW, awake_network, silence_torch
 from tests.imaging import psnr_db
 
@@ -50,7 +53,43 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def parts() -> Any:
+    return build_physics_parts((96, 128))
+
+
+@pytest.fixture
+def quick(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every export the physics that was traced already: it is the same."""
+    monkeypatch.setattr(
+        whole_job,
+        "build_physics_parts",
+        lambda shape, opset: (
+            parts if opset == 18 else build_physics_parts(shape, opset=opset)
+        ),
+    )
+
+
+def check_against_the_loop(checkpoint: Path, fuser: Fuser) -> FusedTile:
+    """Compare the tile of a whole fusion with NumPy's physics and PyTorch."""
+    shots, optics = simulated_shots()
+    minus, plus = (np.ascontiguousarray(shots[n][:96, -128:]) for n in shots)
+    measured = measure_pair(minus, plus, optics)
+    physics = fuse_measured(measured)
+    network = load_checkpoint(checkpoint).network
+    pictures = pair_pictures(measured, physics.pixels, network.inputs)
+    given = {name: picture[None] for name, picture in pictures.items()}
+    with closing(fuser):
+        tile = fuser.fuse(measured)
+    assert psnr_db(tile.pixels, torch_engine(network)(given)[0], margin_px=1) > 60
+    assert tile.offset.offset_um == pytest.approx(physics.offset.offset_um, abs=0.01)
+    assert tile.quality == pytest.approx(physics.quality, abs=0.005)
+    assert tile.sharper_is_plus == physics.sharper_is_plus
+    return tile
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_one_file_gives_the_loops_tile_and_becomes_an_engine(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,22 +113,75 @@ def test_one_file_gives_the_loops_tile_and_becomes_an_engine(
         ("trust", "float32", (1,)),
     ]
     assert manifest.export_command.endswith("--tile 96 128 --whole")
-    shots, optics = simulated_shots()
-    minus, plus = (np.ascontiguousarray(shots[n][:96, -128:]) for n in shots)
-    measured = measure_pair(minus, plus, optics)
-    physics = fuse_measured(measured)
-    network = load_checkpoint(checkpoint).network
-    pictures = pair_pictures(measured, physics.pixels, network.inputs)
-    given = {name: picture[None] for name, picture in pictures.items()}
-    fuser = choose_fuser(str(path))
-    tile = fuser.fuse(measured)
-    fuser.close()
-    assert psnr_db(tile.pixels, torch_engine(network)(given)[0], margin_px=1) > 60
-    assert tile.offset.offset_um == pytest.approx(physics.offset.offset_um, abs=0.01)
-    assert tile.quality == pytest.approx(physics.quality, abs=0.005)
-    assert tile.sharper_is_plus == physics.sharper_is_plus
+    check_against_the_loop(checkpoint, choose_fuser(str(path)))
     built = build_in_tensorrt(path, tmp_path / "engines", monkeypatch)
     assert built == {"CONVOLUTION float16": 10}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_openvino_gets_the_loops_tile_as_well(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    options = ("--whole", *SIZE, "--to", "openvino", "--json")
+    outcome = run_cli("export", checkpoint, "-o", tmp_path, *options)
+    assert outcome.code == 0, outcome.err
+    document = outcome.document
+    names = [Path(file).name for file in document["files"]]
+    stem = "small.whole.128x96"
+    assert names == [f"{stem}.xml", f"{stem}.bin", f"{stem}.test.npz"]
+    # Both runtimes have passed, on the pair and on its shots swapped.
+    assert len(document["reports"]) == 4
+    assert {one["subject"].split()[0] for one in document["reports"]} == {
+        "ONNX",
+        "OpenVINO",
+    }
+    assert document["never_run_on"] == []
+    manifest = load_manifest(tmp_path / names[0])
+    assert manifest.export_command.endswith(
+        "--to openvino --precision fp32 --tile 96 128 --whole"
+    )
+    check_against_the_loop(checkpoint, choose_fuser(str(tmp_path / names[0])))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_a_triton_repository_is_served_with_bit_equal_tiles(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tritonclient.grpc")
+    from google.protobuf import text_format  # type: ignore[import-untyped]
+    from tritonclient.grpc import model_config_pb2
+
+    from tests.edge.kserve_server import WholeServicer, serving
+
+    for version in (1, 2):
+        options = ("--whole", *SIZE, "--to", "triton", "--json")
+        outcome = run_cli("export", checkpoint, "-o", tmp_path, *options)
+        assert outcome.code == 0, outcome.err
+        name = "small-whole-128x96"
+        graph = tmp_path / name / str(version) / "model.onnx"
+        assert outcome.document["files"][0] == str(graph)
+    assert outcome.document["never_run_on"] == ["any GPU", "a Triton server"]
+    config = text_format.Parse(
+        (tmp_path / name / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
+    )
+    assert (config.max_batch_size, config.HasField("dynamic_batching")) == (0, False)
+    shapes = {one.name: [*one.dims] for one in (*config.input, *config.output)}
+    assert shapes["minus"] == shapes["fused"] == [1, 96, 128, 3]
+    assert shapes["transfer"] == [3, 2, 161, 64]
+    assert shapes["offset_um"] == [1]
+    assert config.output[1].HasField("reshape")
+    with serving(WholeServicer(graph.read_bytes(), name)) as port:
+        wish = EngineWish(engine="server", server=f"127.0.0.1:{port}")
+        fuser = choose_fuser(str(tmp_path / f"{name}.manifest.json"), wish)
+        tile = check_against_the_loop(checkpoint, fuser)
+    run = onnx_whole_run(graph.read_bytes())
+    shots, optics = simulated_shots()
+    minus, plus = (np.ascontiguousarray(shots[n][:96, -128:]) for n in shots)
+    tables = transfer_inputs(measure_pair(minus, plus, optics).optics, 128)
+    fused, numbers = run({"minus": minus[None], "plus": plus[None], **tables})
+    np.testing.assert_array_equal(tile.pixels, fused[0])
+    assert tile.offset.offset_um == float(numbers["offset_um"])
 
 
 @pytest.mark.slow
@@ -141,7 +233,10 @@ def build_in_tensorrt(
     ("options", "words"),
     [
         ((), "--whole needs --tile H W"),
-        ((*SIZE, "--to", "openvino"), "--to onnx or tensorrt"),
+        (
+            (*SIZE, "--to", "openvino", "--precision", "fp16"),
+            "take --precision fp32 or int8",
+        ),
         ((*SIZE, "--calibration", "pairs"), "--calibration is for --precision int8"),
     ],
 )
@@ -152,20 +247,6 @@ def test_what_cannot_be_is_a_usage_error(
     assert outcome.code == 2
     assert words in " ".join(outcome.err.split())
     assert not list(tmp_path.iterdir())
-
-
-def tiny_set() -> WholeSet:
-    measured = whole_pair()
-    shots = {"minus": measured.minus[None], "plus": measured.plus[None]}
-    tables = transfer_inputs(measured.optics, SMALL_BLOCKS.block_px)
-    fused, numbers = onnx_whole_run(make_whole_graph())({**shots, **tables})
-    return WholeSet(
-        name="test pair",
-        shots=shots,
-        tables=tables,
-        fused=fused,
-        offset_um=float(numbers["offset_um"]),
-    )
 
 
 @pytest.mark.parametrize("fault", ["swapped", "offset", "nan", "no tables"])
@@ -187,15 +268,15 @@ def test_the_gate_sees_each_fault(fault: str) -> None:
 
     words: Any = {"subject": "it", "against": "the graph", "device": "CPU"}
     words["precision"] = "fp16"
-    assert measure_whole(right, tiny_set(), **words).passed
-    report = measure_whole(run, tiny_set(), **words)
+    assert measure_whole(right, whole_set(), **words).passed
+    report = measure_whole(run, whole_set(), **words)
     assert not report.passed
     with pytest.raises(EngineError, match="it differs from the graph"):
         require_parity([report], "tiny")
 
 
 def test_the_pair_travels_whole() -> None:
-    sent = tiny_set()
+    sent = whole_set()
     (came,) = unpack_whole_pair(pack_whole_pair([sent]), "pair")
     assert (came.name, came.offset_um) == (sent.name, sent.offset_um)
     for name, value in sent.feeds.items():
@@ -234,7 +315,7 @@ class Device:
 def test_an_engine_is_verified_beside_its_graph(
     tmp_path: Path, is_swapped: bool
 ) -> None:
-    pair = pack_whole_pair([tiny_set()])
+    pair = pack_whole_pair([whole_set()])
     (tmp_path / "pair.npz").write_bytes(pair)
     graph = write_whole(tmp_path)
     plan = write_whole(tmp_path, "tiny.engine", kind="tensorrt", content=b"plan")
