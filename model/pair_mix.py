@@ -71,6 +71,11 @@ class PairMix:
     sharpen: Range = (0.2, 1.0)
     texture_jpeg_share: float = 0.0
     texture_jpeg_quality: tuple[int, int] = (60, 95)
+    faint_share: float = 0.0
+    strength: Range = (0.2, 1.0)
+    grain_share: float = 0.0
+    grain: Range = (0.05, 0.5)
+    grain_px: Range = (0.4, 1.2)
 
 
 # The default: half of the instruments lie near the reference.
@@ -115,6 +120,17 @@ MAINTAINED_MIX = dataclasses.replace(
     jpeg_share=0.05,
     srgb_share=0.05,
 )
+# Tissue that is hard to tell from noise: faint, and with a grain as fine as the optics
+# pass. Without it a network smooths such tissue away, and harms it near focus.
+GRAINY_MIX = dataclasses.replace(
+    MAINTAINED_MIX,
+    texture_jpeg_share=0.1,
+    relief_share=0.25,
+    coherent_share=0.5,
+    flat_share=0.1,
+    faint_share=0.6,
+    grain_share=0.75,
+)
 # Never trained on: higher condenser, more phase, larger aberrations, other relief.
 # Offsets are the paper's, the spacing is the product's.
 EVALUATION_COHERENT = PairMix(
@@ -156,6 +172,7 @@ MIXES = {
     "reference": REFERENCE_MIX,
     "diverse": DIVERSE_MIX,
     "maintained": MAINTAINED_MIX,
+    "grainy": GRAINY_MIX,
     "evaluation-coherent": EVALUATION_COHERENT,
     "evaluation-relief": EVALUATION_RELIEF,
 }
@@ -267,6 +284,11 @@ def _draw_texture_changes(mix: PairMix, rng: np.random.Generator) -> dict[str, A
     if mix.texture_jpeg_share and _chance(rng, mix.texture_jpeg_share):
         low, high = mix.texture_jpeg_quality
         changes["texture_jpeg"] = int(rng.integers(low, high + 1))
+    if mix.faint_share and _chance(rng, mix.faint_share):
+        changes["texture_strength"] = float(rng.uniform(*mix.strength))
+    if mix.grain_share and _chance(rng, mix.grain_share):
+        changes["texture_grain"] = float(rng.uniform(*mix.grain))
+        changes["texture_grain_px"] = float(rng.uniform(*mix.grain_px))
     return changes
 
 

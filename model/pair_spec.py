@@ -58,6 +58,11 @@ class PairSpec:
     texture_sharpen, texture_jpeg
         Amount of unsharp masking, and JPEG quality (0: none), that the texture had been
         through before it was laid under the microscope, as some files have.
+    texture_strength
+        The texture's optical densities are multiplied by this: below 1 it is faint.
+    texture_grain, texture_grain_px
+        Relative sd of a fine grain in the densities, and the size (a Gaussian's sigma)
+        of its grains.
     tone_curve
         How the camera stores light; known to the program.
     seed
@@ -96,6 +101,9 @@ class PairSpec:
     texture_blend: float = 0.0
     texture_sharpen: float = 0.0
     texture_jpeg: int = 0
+    texture_strength: float = 1.0
+    texture_grain: float = 0.0
+    texture_grain_px: float = 0.7
 
     def __post_init__(self) -> None:
         """Refuse what cannot be rendered."""

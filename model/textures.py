@@ -195,7 +195,21 @@ def draw_texture(
     if spec.texture_blend:
         other, _ = _draw_crop(files, spec, side_px, rng)
         light *= compute_transmission(other, spec) ** np.float32(spec.texture_blend)
+    if spec.texture_grain or spec.texture_strength != 1:
+        light = _with_grain(light, spec, rng)
     return light, file
+
+
+def _with_grain(
+    light: FloatImage, spec: PairSpec, rng: np.random.Generator
+) -> FloatImage:
+    """Return the transmission with its densities changed; the grain has no colour."""
+    noise = rng.normal(0, 1, light.shape[:2]).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), spec.texture_grain_px)
+    share = 1 + np.float32(spec.texture_grain) * noise / noise.std()
+    power = np.float32(spec.texture_strength) * np.maximum(share, 0)
+    changed: FloatImage = np.maximum(light, 1e-3) ** power[..., None]
+    return changed
 
 
 def _draw_crop(

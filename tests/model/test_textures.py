@@ -150,5 +150,27 @@ def test_sharpened_compressed_and_laid_over_each_other(tmp_path: Path) -> None:
     assert float(draw(texture_blend=0.5).mean()) < float(plain.mean())
 
 
+def test_faint_and_grainy_tissue(tmp_path: Path) -> None:
+    make_tissue_folder(tmp_path)
+    files = list_textures(tmp_path, "train")
+
+    def draw_density(**changes: Any) -> FloatImage:
+        spec = dataclasses.replace(plain_spec(), **changes)
+        light, _ = draw_texture(files, spec, 96, np.random.default_rng(0))
+        return -np.log(np.maximum(light, 1e-3))
+
+    plain = draw_density()
+    # Half the stain is half the optical density (Lambert and Beer).
+    faint = draw_density(texture_strength=0.5)
+    np.testing.assert_allclose(faint, plain / 2, atol=1e-5)
+    grainy = draw_density(texture_grain=0.2, texture_grain_px=0.8)
+    stained = (plain.min(axis=2) > 0.1) & (plain.max(axis=2) < 3)
+    share = grainy[stained] / plain[stained]
+    assert float(share.std()) == pytest.approx(0.2, rel=0.05)
+    assert float(share.mean()) == pytest.approx(1, abs=0.02)
+    # The grain has no colour of its own.
+    np.testing.assert_allclose(share[:, 0], share[:, 1], atol=1e-3)
+
+
 def _stored(light: FloatImage) -> UInt8Image:
     return np.asarray(np.rint(255 * light), dtype=np.uint8)
