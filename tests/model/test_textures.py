@@ -157,7 +157,8 @@ def test_faint_and_grainy_tissue(tmp_path: Path) -> None:
     def draw_density(**changes: Any) -> FloatImage:
         spec = dataclasses.replace(plain_spec(), **changes)
         light, _ = draw_texture(files, spec, 96, np.random.default_rng(0))
-        return -np.log(np.maximum(light, 1e-3))
+        density: FloatImage = -np.log(np.maximum(light, 1e-3))
+        return density
 
     plain = draw_density()
     # Half the stain is half the optical density (Lambert and Beer).
