@@ -26,6 +26,7 @@ from bifocus.edge.scan_events import (
 )
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.slide_file import SlideDescription, SlideWriter
+from bifocus.edge.tile_codec import SlideCodec
 from bifocus.records import FocalOffset, TileVisit, UInt8Image
 
 PIXEL_UM = 0.25
@@ -44,6 +45,7 @@ class GrowingScan:
     columns: int = 8
     field_px: int = 512
     slide_tile_px: int = 512
+    codec: SlideCodec = "jpeg"
     events: ScanEvents = field(default_factory=ScanEvents)
     control: ScanControl = field(default_factory=ScanControl)
     published_s: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class GrowingScan:
                 self.folder.slide,
                 describe(*self.size_px),
                 tile_px=self.slide_tile_px,
+                codec=self.codec,
                 sync_every=1,
             ) as writer,
         ):

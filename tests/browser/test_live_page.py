@@ -14,6 +14,7 @@ from bench.growing_scan import GrowingScan, draw_tissue
 from bifocus.edge.live_page import LiveAddress
 from bifocus.edge.live_server import LiveServer
 from bifocus.edge.scan_events import Fault
+from bifocus.edge.tile_codec import SlideCodec
 from tests.browser.conftest import OpenPage
 from tests.edge.live_setup import growing_page
 
@@ -51,9 +52,15 @@ def running(scan: GrowingScan, pause_s: float = 0.02) -> Iterator[threading.Thre
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[tuple[GrowingScan, LiveServer]]:
+def codec() -> SlideCodec:
+    return "jpeg"
+
+
+@pytest.fixture
+def live(tmp_path: Path, codec: SlideCodec) -> Iterator[tuple[GrowingScan, LiveServer]]:
+    address = LiveAddress(token=TOKEN)
     with growing_page(
-        tmp_path, address=LiveAddress(token=TOKEN), grid=(4, 6), side_px=256
+        tmp_path, address=address, grid=(4, 6), side_px=256, codec=codec
     ) as page:
         yield page
 
@@ -77,6 +84,7 @@ def shows_tissue(page: "Page", x: float, y: float) -> bool:
     return red - green > 20
 
 
+@pytest.mark.parametrize("codec", ["jpeg", "lossless"])
 def test_the_slide_fills_in_while_the_scan_runs(
     live: tuple[GrowingScan, LiveServer], open_page: OpenPage
 ) -> None:

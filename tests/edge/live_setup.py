@@ -8,12 +8,17 @@ from bench.growing_scan import PIXEL_UM, GrowingScan
 from bifocus.config import Instrument
 from bifocus.edge.live_page import LiveAddress, serve_live
 from bifocus.edge.live_server import LiveServer
+from bifocus.edge.tile_codec import SlideCodec
 from bifocus.records import InstrumentProfile, Measured
 from tests.scanner import scanner_config
 
 
 def small_scan(
-    root: Path, *, grid: tuple[int, int] = (4, 6), side_px: int = 128
+    root: Path,
+    *,
+    grid: tuple[int, int] = (4, 6),
+    side_px: int = 128,
+    codec: SlideCodec = "jpeg",
 ) -> GrowingScan:
     return GrowingScan(
         root=root,
@@ -21,6 +26,7 @@ def small_scan(
         columns=grid[1],
         field_px=side_px,
         slide_tile_px=side_px,
+        codec=codec,
     )
 
 
@@ -53,9 +59,10 @@ def growing_page(
     steered: bool = True,
     grid: tuple[int, int] = (4, 6),
     side_px: int = 128,
+    codec: SlideCodec = "jpeg",
 ) -> Iterator[tuple[GrowingScan, LiveServer]]:
     """Yield a scan that has not begun, and its page."""
-    scan = small_scan(root / "scan", grid=grid, side_px=side_px)
+    scan = small_scan(root / "scan", grid=grid, side_px=side_px, codec=codec)
     config, profile = config_and_profile(scan)
     with serve_live(
         scan.folder,

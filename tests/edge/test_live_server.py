@@ -1,5 +1,6 @@
 """The live page's server as clients meet it: Python's own, over real sockets."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,7 @@ from typing import Any
 import pytest
 
 from bench.growing_scan import GrowingScan
-from bifocus.edge.live_page import (
-    LiveAddress,
-)
+from bifocus.edge.live_page import LiveAddress
 from bifocus.edge.live_server import MAX_BODY_BYTES, MAX_STREAMS
 from bifocus.edge.scan_events import Fault
 from bifocus.edge.slide_reader import SlideReader
@@ -198,6 +197,21 @@ def test_the_printed_address_gives_a_cookie_and_hides_the_token(
     wrong = client.ask("/?token=wrong")
     assert wrong.status == 401
     assert "set-cookie" not in wrong.headers
+
+
+def test_by_default_one_address_of_this_machine_listens(tmp_path: Path) -> None:
+    """127.0.0.2 stands for any other address: nobody answers there."""
+    for address, answers in (
+        (LiveAddress(), False),
+        (LiveAddress(host="0.0.0.0"), True),
+    ):
+        with growing_page(tmp_path / address.host, address=address) as (_, server):
+            other = ("127.0.0.2", server.server_port)
+            if answers:
+                socket.create_connection(other, timeout=10).close()
+                continue
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(other, timeout=10)
 
 
 def test_elsewhere_nothing_is_shown_without_the_token(tmp_path: Path) -> None:

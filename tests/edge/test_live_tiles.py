@@ -15,6 +15,7 @@ from bifocus.edge.live_tiles import LiveSlide
 from bifocus.edge.pyramid import compute_level_sizes
 from bifocus.edge.slide_file import BACKGROUND_GREY, SlideWriter
 from bifocus.edge.slide_reader import SlideReader
+from bifocus.edge.tile_codec import SlideCodec
 from bifocus.errors import SlideFileError
 from bifocus.records import UInt8Image
 from tests.edge.test_live_state import HEADER
@@ -37,14 +38,17 @@ def picture() -> UInt8Image:
     return np.asarray(cv2.GaussianBlur(draw_tissue(400, 300), (0, 0), 2), np.uint8)
 
 
+@pytest.mark.parametrize("codec", ["jpeg", "lossless"])
 def test_tiles_appear_with_the_file_and_keep_their_version(
-    tmp_path: Path, picture: UInt8Image
+    tmp_path: Path, picture: UInt8Image, codec: SlideCodec
 ) -> None:
     state = LiveState(HEADER)
     slide = LiveSlide(tmp_path / "slide.ome.tiff", state)
     assert slide.look() == 0
     assert slide.read(0, 0, 0) is None
-    with SlideWriter(slide.path, describe(400, 300), tile_px=TILE_PX) as writer:
+    with SlideWriter(
+        slide.path, describe(400, 300), tile_px=TILE_PX, codec=codec
+    ) as writer:
         slide.look()
         unwritten = slide.read(0, 0, 0)
         assert unwritten is not None
@@ -67,6 +71,8 @@ def test_tiles_appear_with_the_file_and_keep_their_version(
         assert slide.read(0, 0, 0) == tile
     with SlideReader(slide.path) as reader:
         assert tile.jpeg == reader.read_tile_jpeg(0, 0, 0)
+    shown = pixels_of(tile.jpeg).astype(int)
+    assert np.abs(shown - crop(picture, 0, 0)).mean() < 3
     slide.close()
 
 
