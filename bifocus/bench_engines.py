@@ -1,11 +1,15 @@
 """Speed and memory of whole fusions, one for each engine that runs here.
 
-Each is measured in a process of its own, for its own peak memory. The paper's network
-is the yardstick: random weights cost what trained ones do. It takes gigabytes for a
-full frame, so that a quarter of one is run once, and scaled by its pixels.
+Each is measured in a process of its own, for its own peak memory, in the way of a
+scan: the light is known, and a graph with physics inside reads the pair itself. The
+paper's network is the yardstick: random weights cost what trained ones do. It takes
+gigabytes for a full frame, so that a quarter of one is run once, and scaled by its
+pixels.
 """
 
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,21 +22,26 @@ from typing import Any, get_args
 import numpy as np
 
 from bifocus.bench_rows import FRAME_SHAPE, Row, make_frame, peak_mb, time_work
-from bifocus.config import EngineName
+from bifocus.config import EngineName, Optics
 from bifocus.edge.cpu_threads import count_threads
+from bifocus.edge.engine_chain import EngineChain
 from bifocus.edge.engine_choice import (
     EngineWish,
     choose_fuser,
     engines_of,
     model_files,
 )
+from bifocus.edge.fusers import WholePair
+from bifocus.edge.pair_meter import PairMeter
 from bifocus.engine_manifest import load_manifest, manifest_path
 from bifocus.errors import EngineError
-from bifocus.focal_offset import PairOptics
-from bifocus.physics_fusion import measure_pair
+from bifocus.records import FusedTile, UInt8Image
+from bifocus.transfer import INCOHERENT
 
-OPTICS = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.75)
+OPTICS = Optics(na=0.75, pixel_um=0.25)
+HALF_SPACING_UM = 0.75
 NAME = "fuse 1224x1024x3"
+START = "from a new process to a ready engine"
 # A quarter of a frame, in multiples of the paper's stride of 16.
 _QUARTER = (512, 608)
 
@@ -45,41 +54,71 @@ def bench_fusers(model: str = "auto") -> list[Row]:
     EngineError
         If a model that was named runs on no engine here, or a measurement fails.
     """
-    rows = [_measured_apart("physics", "physics")]
+    rows = _measured_apart("physics", "physics")
+    n_physics = len(rows)
     reasons: list[str] = []
     for path in model_files(model):
         for engine in engines_of(path):
             if engine == "server":
                 continue  # its time is another machine's
             try:
-                rows.append(_measured_apart(str(path), engine))
+                rows += _measured_apart(str(path), engine)
             except EngineError as error:
                 reasons.append(str(error))
                 sys.stderr.write(f"{engine}, {path.name}: not measured: {error}\n")
-    if reasons and len(rows) == 1 and model != "auto":
+    if reasons and len(rows) == n_physics and model != "auto":
         raise EngineError("; ".join(reasons))
     if not _has_exporter():
         sys.stderr.write("tsva: not measured: needs pip install 'bifocus[train]'\n")
         return rows
-    yardstick = _measured_apart("tsva", "onnxruntime")
-    rows.append(yardstick)
-    return [replace(row, ratio_to_tsva=yardstick.cpu_s / row.cpu_s) for row in rows]
+    (yardstick,) = _measured_apart("tsva", "onnxruntime")
+    return [
+        row
+        if row.name == START
+        else replace(row, ratio_to_tsva=yardstick.cpu_s / row.cpu_s)
+        for row in (*rows, yardstick)
+    ]
 
 
-def measure_fusion(model: str, engine: EngineName) -> Row:
-    """Time the whole fusion of one full frame in this process."""
-    frame = make_frame()
-    other = np.roll(frame, 1, axis=0)
+def measure_fusion(model: str, engine: EngineName) -> list[Row]:
+    """Time the start of this process, and the whole fusion of one full frame in it."""
     wish = EngineWish(engine="auto" if model == "physics" else engine)
     with closing(choose_fuser(model, wish)) as fuser:
-        name = fuser.engine if model == "physics" else f"{Path(model).name}, "
+        name = model if model == "physics" else Path(model).name
+        start = Row(
+            name=START,
+            engine=f"{name}, {fuser.engine}",
+            cpu_s=time.process_time(),
+            wall_s=_age_s(),
+            peak_mb=peak_mb(),
+            unit="start",
+        )
+        frame = make_frame()
+        other = np.roll(frame, 1, axis=0)
+        meter = PairMeter(OPTICS, HALF_SPACING_UM, None, fuser)
+        meter.optics = dataclasses.replace(meter.optics, light=INCOHERENT)
         row = time_work(
             NAME,
-            f"physics, {name}" if model == "physics" else name + fuser.engine,
-            lambda: fuser.fuse(measure_pair(frame, other, OPTICS)),
+            start.engine,
+            lambda: _fuse_as_a_scan(fuser, meter, frame, other),
             unit="tile",
         )
-    return replace(row, gmac=None if model == "physics" else _gmac(Path(model)))
+    gmac = None if model == "physics" else _gmac(Path(model))
+    return [replace(row, gmac=gmac), start]
+
+
+def _fuse_as_a_scan(
+    fuser: EngineChain, meter: PairMeter, minus: UInt8Image, plus: UInt8Image
+) -> FusedTile:
+    pair = meter.read(minus, plus)
+    return pair.tile if isinstance(pair, WholePair) else fuser.fuse(pair)
+
+
+def _age_s() -> float:
+    """Return how long this process has been there; field 22 of proc(5)."""
+    fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(") ")[2]
+    started_s = int(fields.split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
 
 
 def measure_tsva() -> Row:
@@ -152,8 +191,8 @@ def _has_exporter() -> bool:
     return True
 
 
-def _measured_apart(model: str, engine: EngineName) -> Row:
-    """Return the row that a fresh process measures.
+def _measured_apart(model: str, engine: EngineName) -> list[Row]:
+    """Return the rows that a fresh process measures.
 
     Raises
     ------
@@ -170,14 +209,15 @@ def _measured_apart(model: str, engine: EngineName) -> Row:
         lines = done.stderr.strip().splitlines() or ["it gave no reason"]
         reason = lines[-1].removeprefix("bifocus.errors.EngineError: ")
         raise EngineError(reason)
-    return Row(**json.loads(done.stdout))
+    return [Row(**row) for row in json.loads(done.stdout)]
 
 
 def _main(arguments: Sequence[str]) -> None:
     model, engine = arguments
     names: dict[str, Any] = {name: name for name in get_args(EngineName)}
-    row = measure_tsva() if model == "tsva" else measure_fusion(model, names[engine])
-    sys.stdout.write(json.dumps(asdict(row)))
+    is_tsva = model == "tsva"
+    rows = [measure_tsva()] if is_tsva else measure_fusion(model, names[engine])
+    sys.stdout.write(json.dumps([asdict(row) for row in rows]))
 
 
 if __name__ == "__main__":

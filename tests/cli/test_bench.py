@@ -52,8 +52,11 @@ def test_a_fat_parent_does_not_count() -> None:
 
 @pytest.mark.slow
 def test_the_fuser_is_timed_by_the_frame() -> None:
-    row = bench_engines._measured_apart("physics", "physics")
+    row, start = bench_engines._measured_apart("physics", "physics")
     assert (row.unit, row.gmac) == ("tile", None)
+    # The age of a process is at least what it has computed in one thread.
+    assert start.name == bench_engines.START
+    assert 0.1 < start.cpu_s < start.wall_s + 0.1 < 60
     assert row.engine.startswith("physics, numpy")
     assert 0 < row.cpu_s < 10
     assert 50 < row.peak_mb < 600

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("onnx", reason="makes the graph; in the test group")
-pytest.importorskip(
-    "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
-)
 
 from tests.cli.commands import run_cli
+from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.test_tensorrt_engine import Bench
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rtx() -> None:
+    need_tensorrt_rtx()
 
 
 @pytest.fixture

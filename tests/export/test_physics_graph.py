@@ -32,6 +32,7 @@ from bifocus.pair_spectra import SMALL_BLOCKS, compute_spectra, fill_statistics
 from bifocus.physics_fusion import fuse_measured, measure_pair
 from bifocus.tensorrt_module import load_tensorrt
 from bifocus.transfer import INCOHERENT, Light
+from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.uint8_graphs import two_shot_graph
 from tests.imaging import MATCHED, RenderedPair, psnr_db, shoot_incoherent
 from tests.tissue import procedural_tissue
@@ -226,9 +227,7 @@ def test_what_does_not_fit_together_is_refused(
 
 @pytest.mark.slow
 def test_tensorrt_for_rtx_builds_both(graphs: Graphs) -> None:
-    pytest.importorskip(
-        "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
-    )
+    need_tensorrt_rtx()
     trt = load_tensorrt("tensorrt_rtx")
     options = BuildOptions(
         claim=Claim(precision="fp16", n_other=1, images=("minus", "plus", "fused")),

@@ -16,6 +16,7 @@ from bifocus.export.tensorrt_build import build_engine
 from bifocus.export.tensorrt_profile import BuildOptions
 from bifocus.tensorrt_api import TensorRT
 from bifocus.tensorrt_module import load_tensorrt
+from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.tensorrt_double import VERSIONS, FakeTensorRT, inspection
 from tests.export.uint8_graphs import IMAGES, two_shot_graph
 
@@ -36,9 +37,7 @@ def build_options(precision: Precision = "fp16", **changes: Any) -> BuildOptions
 
 @pytest.fixture(scope="module")
 def rtx() -> TensorRT:
-    pytest.importorskip(
-        "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
-    )
+    need_tensorrt_rtx()
     return load_tensorrt("tensorrt_rtx")
 
 

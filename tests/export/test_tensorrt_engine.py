@@ -25,6 +25,7 @@ from bifocus.export import tensorrt_engine
 from bifocus.export.tensorrt_build import BuiltEngine
 from bifocus.export.tensorrt_engine import EngineExport, export_engine, record_parity
 from bifocus.export.tensorrt_process import BuildRequest
+from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.tensorrt_double import VERSIONS, FakeTensorRT
 from tests.export.uint8_graphs import IMAGES, two_shot_graph
 
@@ -275,9 +276,7 @@ def test_what_cannot_be_built_from_is_refused(bench: Bench) -> None:
 def test_without_a_gpu_rtx_builds_an_engine_that_says_it_never_ran(
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip(
-        "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
-    )
+    need_tensorrt_rtx()
     graph = Bench(tmp_path).graph
     export = export_engine(
         graph, tmp_path / "out", height_px=64, width_px=96, flavour="tensorrt_rtx"

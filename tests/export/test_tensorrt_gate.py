@@ -4,6 +4,7 @@ TensorRT for RTX has real wheels and builds on a processor; its parser and its n
 classes are those of TensorRT. The audit is printed, for whoever reads the run's log.
 """
 
+import platform
 from typing import Any
 
 import onnx
@@ -11,9 +12,6 @@ import pytest
 from onnx import TensorProto, helper
 
 pytest.importorskip("torch", reason="torch makes the graphs")
-pytest.importorskip(
-    "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
-)
 
 from bifocus.errors import EngineError
 from bifocus.export.export_graph import GraphRequest, MadeGraph, make_graph
@@ -24,9 +22,16 @@ from bifocus.export.tensorrt_build import BuiltEngine, build_engine
 from bifocus.export.tensorrt_profile import BuildOptions
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.tensorrt_module import load_tensorrt
+from tests.export import real_tensorrt
+from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.small_networks import awake_network, silence_torch
 
 NAMES = ("base", "fast", "tsva")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rtx() -> None:
+    need_tensorrt_rtx()
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +78,24 @@ def _claim(network: FusionNetwork, made: MadeGraph, precision: Any) -> Claim:
         n_other=wide if precision == "int8" else 0,
         images=(*network.inputs, "fused"),
     )
+
+
+@pytest.mark.parametrize(
+    ("peers", "machine", "outcome"),
+    [
+        ("required", "x86_64", pytest.fail.Exception),
+        ("required", "aarch64", pytest.skip.Exception),
+        ("", "x86_64", pytest.skip.Exception),
+    ],
+)
+def test_in_ci_the_gate_cannot_be_skipped(
+    monkeypatch: pytest.MonkeyPatch, peers: str, machine: str, outcome: Any
+) -> None:
+    monkeypatch.setenv("BIFOCUS_PEERS", peers)
+    monkeypatch.setattr(real_tensorrt, "find_spec", lambda _name: None)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    with pytest.raises(outcome):
+        need_tensorrt_rtx()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from bifocus.export.tensorrt_process import (
     plan_workspace_bytes,
 )
 from bifocus.export.tensorrt_profile import BuildOptions
+from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.uint8_graphs import IMAGES, two_shot_graph
 
 ROOT = Path(__file__).parents[2]
@@ -110,9 +111,7 @@ def test_ctrl_c_here_stops_the_child(fake_tensorrt: Any) -> None:
 
 
 def test_the_real_builder_runs_in_the_child() -> None:
-    pytest.importorskip(
-        "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
-    )
+    need_tensorrt_rtx()
     options = make_request().options
     request = make_request(flavour="tensorrt_rtx", graph=two_shot_graph())
     with pytest.raises(EngineError, match="cannot load the engine"):

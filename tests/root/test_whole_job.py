@@ -38,6 +38,7 @@ from bifocus.records import FusedTile
 from bifocus.tensorrt_module import load_tensorrt
 from tests.cli.commands import run_cli
 from tests.edge.whole_files import make_whole_graph, whole_set, write_whole
+from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.small_networks import NARROW, awake_network, silence_torch
 from tests.imaging import psnr_db
 
@@ -208,9 +209,7 @@ def test_int8_inside_is_built_as_well(
 def build_in_tensorrt(
     path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, int]:
-    pytest.importorskip(
-        "tensorrt_rtx_bindings", reason="TensorRT for RTX has wheels for x86-64 only"
-    )
+    need_tensorrt_rtx()
 
     def build(request: BuildRequest, **_: Any) -> Any:
         # In this process: what a child adds is tried in tests/export.
