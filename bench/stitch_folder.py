@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from bifocus.bench_stitch import describe_bench
+from bifocus.bench_writer import describe_bench
 from bifocus.edge.live_stitch import LiveStitcher, plan_canvas
 from bifocus.edge.plan import ScanPlan, plan_scan
 from bifocus.edge.registration import extract_strips

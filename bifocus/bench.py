@@ -13,7 +13,8 @@ from dataclasses import asdict
 from bifocus.bench_engines import bench_fusers
 from bifocus.bench_loop import bench_loop
 from bifocus.bench_rows import Row
-from bifocus.bench_stitch import bench_stitch, bench_writer
+from bifocus.bench_stitch import bench_stitch
+from bifocus.bench_writer import bench_writer
 from bifocus.errors import ConfigError, EngineError
 
 PARTS = ("fuse", "stitch", "writer", "loop")

@@ -86,3 +86,26 @@ def peak_mb() -> float:
         msg = "/proc/self/status: no VmHWM in it"
         raise EngineError(msg)
     return int(found[1]) / 1024
+
+
+def forget_peak() -> None:
+    """Let the kernel measure the peak anew; see proc(5)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+class Stopwatch:
+    """CPU and wall time of what is done within it; adds up when used again."""
+
+    def __init__(self) -> None:
+        self.cpu_s = 0.0
+        self.wall_s = 0.0
+
+    def __enter__(self) -> "Stopwatch":
+        """Begin, or go on."""
+        self._start = (time.process_time(), time.perf_counter())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Add what was spent since."""
+        self.cpu_s += time.process_time() - self._start[0]
+        self.wall_s += time.perf_counter() - self._start[1]

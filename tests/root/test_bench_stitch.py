@@ -3,7 +3,8 @@
 import pytest
 
 from bifocus.bench_rows import Row
-from bifocus.bench_stitch import bench_stitch, bench_writer
+from bifocus.bench_stitch import bench_stitch
+from bifocus.bench_writer import bench_writer
 
 
 def figure(rows: list[Row], name: str) -> float:
