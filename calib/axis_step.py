@@ -24,6 +24,10 @@ _STRETCHES = (
 )
 _OVER_FACTOR = 1.25
 _OVER_STEPS = 10
+# A little over one turn, which is what the harmonic needs.
+_TURNS = 1.05
+
+_Ends_um = tuple[float, float]
 
 
 def measure_axes(bench: Bench, before: Mapping[str, StepResult]) -> StepResult:
@@ -85,14 +89,18 @@ def _survey(
     over_um = _OVER_FACTOR * max(gap_um, 0.0)
     over_um += _OVER_STEPS * sight.bench.config.stage.step_um[number]
     turns_um = sight.bench.config.calibration.motor_turn_um
+    turn_um = turns_um[number] if turns_um else None
     failures: list[str] = []
-    for ends_um, cross_um in _stretches(sight.bench, axis, place, over_um):
+    for ends_um, run_um, cross_um in _stretches(
+        sight.bench, axis, place, over_um, _TURNS * (turn_um or 0.0)
+    ):
         plan = plan_survey(
             sight,
             axis,
             ends_um=ends_um,
+            run_um=run_um,
             cross_um=cross_um,
-            turn_um=turns_um[number] if turns_um else None,
+            turn_um=turn_um,
         )
         try:
             return survey_axis(
@@ -113,21 +121,43 @@ def _survey(
 
 
 def _stretches(
-    bench: Bench, axis: Axis, place: tuple[float, float], over_um: float
-) -> Iterator[tuple[tuple[float, float], float]]:
-    """Yield ends along the axis and the place across it, the best first."""
+    bench: Bench,
+    axis: Axis,
+    place: tuple[float, float],
+    over_um: float,
+    least_run_um: float,
+) -> Iterator[tuple[_Ends_um, _Ends_um, float]]:
+    """Yield ends of the targets and of the first run, and the place across, best first.
+
+    Targets stay in the region. The first run, which only looks, goes on to
+    `least_run_um` where the travel allows; if no such run shows tissue, it does not.
+    """
     number = AXES.index(axis)
     region, limits = bench.region_um, bench.stage.limits
     travel_um = limits.x_um if axis == "x" else limits.y_um
-    low_um = max(region[number], travel_um[0] + over_um)
-    high_um = min(region[number] + region[number + 2], travel_um[1] - over_um)
-    for share, across in _STRETCHES:
-        half_um = share * (high_um - low_um) / 2
-        middle_um = min(max(place[number], low_um + half_um), high_um - half_um)
-        cross_um = place[1 - number]
-        if across is not None:
-            cross_um = region[1 - number] + across * region[3 - number]
-        yield (middle_um - half_um, middle_um + half_um), cross_um
+    reach_um = (travel_um[0] + over_um, travel_um[1] - over_um)
+    low_um = max(region[number], reach_um[0])
+    high_um = min(region[number] + region[number + 2], reach_um[1])
+    for run_length_um in dict.fromkeys((least_run_um, 0.0)):
+        for share, across in _STRETCHES:
+            length_um = share * (high_um - low_um)
+            if run_length_um == 0 and length_um > least_run_um > 0:
+                continue  # was tried in the first round
+            ends_um = _about(place[number], length_um, (low_um, high_um))
+            middle_um = sum(ends_um) / 2
+            run_um = _about(middle_um, max(length_um, run_length_um), reach_um)
+            cross_um = place[1 - number]
+            if across is not None:
+                cross_um = region[1 - number] + across * region[3 - number]
+            yield ends_um, run_um, cross_um
+
+
+def _about(middle_um: float, length_um: float, within_um: _Ends_um) -> _Ends_um:
+    """Return the ends of a stretch about a place, moved to lie within others."""
+    low_um, high_um = within_um
+    half_um = min(length_um, high_um - low_um) / 2
+    middle_um = min(max(middle_um, low_um + half_um), high_um - half_um)
+    return middle_um - half_um, middle_um + half_um
 
 
 def _axis_values(

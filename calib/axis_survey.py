@@ -66,10 +66,18 @@ def plan_survey(
     axis: Axis,
     *,
     ends_um: tuple[float, float],
+    run_um: tuple[float, float],
     cross_um: float,
     turn_um: float | None,
 ) -> AxisPlan:
-    """Return targets P_i = (i - 1) p + r over a stretch, and the places between them.
+    """Return targets P_i = (i - 1) p + r over a stretch, and places of the first run.
+
+    Parameters
+    ----------
+    ends_um
+        Between these the targets lie.
+    run_um
+        Ends of the first run, no narrower: it may go on to a whole motor turn.
 
     Raises
     ------
@@ -92,8 +100,8 @@ def plan_survey(
     step_um = _STEP_SHARE * field_um
     if turn_um is not None:
         step_um = min(step_um, turn_um / _PER_TURN)
-    count = int(np.ceil(length_um / step_um)) + 1
-    between = np.linspace(low_um, high_um, count)
+    count = int(np.ceil((run_um[1] - run_um[0]) / step_um)) + 1
+    between = np.linspace(*run_um, count)
     places_um = np.unique(np.concatenate([between, targets_um]))
     found = np.searchsorted(places_um, targets_um)
     return AxisPlan(

@@ -204,9 +204,9 @@ def _geometry_limits(config: Instrument) -> tuple[Requirement, ...]:
     places = tuple(
         Requirement(
             key=f"repeatability_{axis}_one_way_um",
-            high=overlap_um / 4,
+            high=overlap_um / 2,  # R is the whole width of +- 2 s
             reason="tiles, always reached from below, may lie a quarter of the "
-            f"overlap ({overlap_um:.1f} µm) beside their places",
+            f"overlap ({overlap_um:.1f} µm) to either side of their places",
         )
         for axis in "xy"
     )

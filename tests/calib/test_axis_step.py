@@ -55,6 +55,27 @@ def test_both_axes_of_an_uneven_screw() -> None:
 
 
 @pytest.mark.slow
+def test_a_turn_longer_than_the_region_is_followed_beyond_it() -> None:
+    """The targets stay in the region: accuracy is that of the region."""
+    config = small_config(
+        stage={"mechanics": MECHANICS}, calibration={"motor_turn_um": (100.0, 100.0)}
+    )
+    left_um, top_um, width_um, height_um = 470.0, 360.0, 60.0, 60.0
+    with open_bench(config, (left_um, top_um, width_um, height_um)) as (bench, truth):
+        before = focus_from_truth(truth)
+        before["xy"] = measure_xy(bench, before)
+        result = measure_axes(bench, before)
+    periodic = result.values["periodic_x_um"]
+    assert periodic.value == pytest.approx(
+        1.02 * 0.8, abs=2.5 * periodic.standard_uncertainty
+    )
+    assert result.facts["periodic_x"]["turns"] == pytest.approx(1.05, abs=0.01)
+    assert not result.warnings
+    for target in result.facts["x"]["targets"]:
+        assert left_um <= target["target_um"] <= left_um + width_um
+
+
+@pytest.mark.slow
 def test_without_a_turn_nothing_periodic_is_claimed() -> None:
     """The region is narrow, and gaps of the tissue leave a shorter stretch."""
     config = small_config(stage={"mechanics": {}}, virtual_slide={"x_um": 420.0})
