@@ -202,7 +202,7 @@ class InstrumentProfile:
     focus_um, focus_x_um, focus_y_um
         Best focus, and the place at which it was found, in the stage frame.
     half_spacing_um
-        dD as the stage achieves it.
+        dD as the stage achieves it, in true um as far as they are known.
     optics
         What fusion must know of the objective and the light; None if not measured.
     curve
@@ -248,6 +248,11 @@ class InstrumentProfile:
         """What the stage is to be told so that it achieves `half_spacing_um`."""
         told = self.values.get("half_spacing_commanded_um", self.half_spacing_um)
         return told.value
+
+    @property
+    def stage_spacing_um(self) -> float:
+        """The same dD as the stage counts: what offsets and `optics` are counted in."""
+        return self.values.get("half_spacing_stage_um", self.half_spacing_um).value
 
     def summary(self) -> dict[str, str]:
         """Return what a slide should tell about its calibration, as short texts."""

@@ -55,6 +55,7 @@ _VALUES = {
     "chromatic_r_um": "Focus of red against green",
     "chromatic_b_um": "Focus of blue against green",
     "half_spacing_um": "Half-spacing dD, achieved",
+    "half_spacing_stage_um": "Half-spacing dD, achieved, as the stage counts",
     "half_spacing_commanded_um": "Half-spacing dD, commanded",
 }
 

@@ -1,18 +1,12 @@
 """What the step `spacing` shows: its pairs, its plots, its warnings. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from bifocus.calib.spacing_pairs import Pairs
 from bifocus.calib.spacing_prediction import SpacingCurve
 from bifocus.calib.step_result import Plot, Series
 from bifocus.calib.uncertainty import root_sum_square
-from bifocus.records import Measured
-
-Float64 = npt.NDArray[np.float64]
 
 # A predicted loss that shows; a miss that fusion would notice; a middle beside the
 # focus that tracking would have to carry from the first tile on.
@@ -21,25 +15,7 @@ _MOST_MISS_UM = 0.05
 _MOST_OFF_CENTRE_UM = 0.15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """Heights of the shots of some pairs over the focus, as the ruler reads them."""
-
-    minus_um: Float64
-    plus_um: Float64
-    minus_log: Float64
-    plus_log: Float64
-
-    @property
-    def half_um(self) -> Float64:
-        """Achieved half-spacing of each pair."""
-        result: Float64 = (self.plus_um - self.minus_um) / 2
-        return result
-
-
-def list_warnings(
-    facts: Mapping[str, Any], achieved: Measured, commanded_um: float
-) -> Iterator[str]:
+def list_warnings(facts: Mapping[str, Any], commanded_um: float) -> Iterator[str]:
     """Yield what a technician should know; `facts` are those of the step."""
     if facts["loss_db"] > _MOST_LOSS_DB:
         yield (
@@ -48,8 +24,7 @@ def list_warnings(
             f"{facts['focal_spread_um']:g} um (standard deviation) beside F; set "
             "scan.half_spacing_um, or calibration.choose_half_spacing: auto"
         )
-    miss_um = achieved.value - commanded_um
-    budget_um = facts["budget_um"]
+    miss_um, budget_um = facts["miss_um"], facts["budget_um"]
     parts_um = [budget_um["scatter of the pairs"], budget_um["ruler"]]
     if abs(miss_um) > max(_MOST_MISS_UM, 3 * root_sum_square(parts_um)):
         yield (

@@ -2,8 +2,8 @@
 
 The quality of fused tiles is predicted for each dD from the optics, the noise and the
 tissue seen. Then pairs are shot as in a scan, and the heights of both shots are read
-from their sharpness against z-stacks: the achieved dD, and whether both lie evenly
-about the focus.
+from their sharpness against z-stacks: the achieved dD (`spacing_pairs`, and
+`spacing_length` for what a micrometre is), and whether both lie evenly about the focus.
 """
 
 import hashlib
@@ -21,17 +21,14 @@ from bifocus.calib.focus_search import (
     plane_phase,
     take_fine,
 )
+from bifocus.calib.spacing_length import ZLength, choose_length
+from bifocus.calib.spacing_pairs import Pairs, PairShooter, grab_gray
 from bifocus.calib.spacing_prediction import (
     SpacingCurve,
     measure_power,
     predict_curve,
 )
-from bifocus.calib.spacing_report import (
-    Pairs,
-    list_warnings,
-    plot_pairs,
-    plot_prediction,
-)
+from bifocus.calib.spacing_report import list_warnings, plot_pairs, plot_prediction
 from bifocus.calib.spacing_ruler import SharpnessRuler, make_ruler
 from bifocus.calib.step_result import Bench, StepResult
 from bifocus.calib.trained_range import (
@@ -39,14 +36,13 @@ from bifocus.calib.trained_range import (
     half_spacing_range_um,
     load_default_manifest,
 )
-from bifocus.calib.uncertainty import fit_linear, limits_u, root_sum_square
+from bifocus.calib.uncertainty import root_sum_square
 from bifocus.calib.zstack import ZStack
 from bifocus.calibrated_optics import CalibratedOptics
 from bifocus.engine_manifest import EngineManifest
 from bifocus.errors import CalibrationError
 from bifocus.optics import Objective
 from bifocus.records import FloatImage, Measured, StagePosition
-from bifocus.sharpness import brenner, to_gray
 from bifocus.transfer import Light
 
 logger = logging.getLogger(__name__)
@@ -56,7 +52,9 @@ Float64 = npt.NDArray[np.float64]
 _HALF_RANGE_DOF = 3.0
 _FINE_STEP_DOF = 1 / 3
 _RULER_STACKS = 2
-_PAIRS = 10
+# What the scatter of the pairs may leave of u: of 0.025 um in all, which is asked for,
+# or less than the length along z leaves.
+_PAIRS_U_UM, _PAIRS_SHARE = 0.014, 0.7
 # Half-spacings that are tried, in lambda / NA^2 (0.94 um at NA 0.75, green).
 _TRIED_UNITS = np.asarray(np.linspace(0.2, 2.4, 45), dtype=np.float64)
 
@@ -93,14 +91,25 @@ def measure_spacing(bench: Bench, before: Mapping[str, StepResult]) -> StepResul
     stacks, focus_um = _take_ruler_stacks(bench, setting, before)
     for stack in stacks:
         digest.update(bytes.fromhex(stack.digest))
-    focused = _grab(bench, setting, focus_um, digest)
+    focused = grab_gray(bench.stage, bench.camera, setting.at(focus_um), digest)
     curve = _predict(bench, setting, focused, stacks[-1].noise_floor)
     commanded_um = _choose(bench, setting, curve)
     ruler = _ruler(stacks, setting, commanded_um)
-    pairs = _shoot_pairs(
-        bench, setting, ruler, stacks[-1].noise_floor, focus_um, commanded_um, digest
+    length = _length(bench, before)
+    shooter = PairShooter(
+        stage=bench.stage,
+        camera=bench.camera,
+        at=setting.at,
+        ruler=ruler,
+        noise_floor=stacks[-1].noise_floor,
+        focus_um=focus_um,
+        half_um=commanded_um,
+        engaged_from_um=setting.engaged_from_um,
+        digest=digest,
     )
-    achieved, budget_um = _achieved(bench, pairs, ruler, setting, commanded_um)
+    pairs = shooter.shoot(max(_PAIRS_U_UM, _PAIRS_SHARE * length.u * commanded_um))
+    values, budget_um = _values(bench, pairs, ruler, length, commanded_um)
+    achieved = values["half_spacing_um"]
     logger.info(
         "half-spacing %.3f um, u %.3f um", achieved.value, achieved.standard_uncertainty
     )
@@ -113,29 +122,22 @@ def measure_spacing(bench: Bench, before: Mapping[str, StepResult]) -> StepResul
         "best_um": curve.best_um,
         "loss_db": float(curve.mean_db.max()) - curve.at(commanded_um),
         "focal_spread_um": bench.config.calibration.focal_spread_um,
+        "pairs": pairs.half_um.size,
         "pair_scatter_um": float(pairs.half_um.std(ddof=1)),
+        "miss_um": float(pairs.miss_um.coefficients[0]),
         "centre_um": float((pairs.plus_um + pairs.minus_um).mean() / 2),
         "symmetry": float(np.exp((pairs.plus_log - pairs.minus_log).mean())),
         "budget_um": budget_um,
         "z_tolerance": bench.config.calibration.z_tolerance,
+        "z_length": {"scale": length.scale, "u": length.u, "source": length.source},
         **_trained_facts(bench, setting, achieved.value),
     }
     return StepResult(
         name="spacing",
-        values={
-            "half_spacing_um": achieved,
-            "half_spacing_commanded_um": Measured(
-                value=commanded_um,
-                standard_uncertainty=0.0,
-                method=(
-                    f"{bench.config.calibration.choose_half_spacing}, in whole motor "
-                    "steps"
-                ),
-            ),
-        },
+        values=values,
         facts=facts,
         plots=(plot_prediction(curve, commanded_um), plot_pairs(pairs)),
-        warnings=tuple(list_warnings(facts, achieved, commanded_um)),
+        warnings=tuple(list_warnings(facts, commanded_um)),
         raw_sha256=digest.hexdigest(),
     )
 
@@ -169,6 +171,11 @@ def _setting(bench: Bench, before: Mapping[str, StepResult]) -> _Setting:
     )
 
 
+def _length(bench: Bench, before: Mapping[str, StepResult]) -> ZLength:
+    seen = before["optics"].values.get("z_scale") if "optics" in before else None
+    return choose_length(bench.config, seen)
+
+
 def _take_ruler_stacks(
     bench: Bench, setting: _Setting, before: Mapping[str, StepResult]
 ) -> tuple[list[ZStack], float]:
@@ -190,15 +197,6 @@ def _take_ruler_stacks(
         focus_um = measure_peak(stack).focus_um
         stacks.append(stack)
     return stacks, round(focus_um / setting.motor_um) * setting.motor_um
-
-
-def _grab(
-    bench: Bench, setting: _Setting, z_um: float, digest: "hashlib._Hash"
-) -> FloatImage:
-    """Return the green picture at a height, approached as in a scan."""
-    frame = bench.camera.grab(after=bench.stage.move_to(setting.at(z_um)))
-    digest.update(np.ascontiguousarray(frame.pixels).tobytes())
-    return to_gray(frame.pixels)
 
 
 def _predict(
@@ -256,59 +254,50 @@ def _ruler(
     )
 
 
-def _shoot_pairs(
-    bench: Bench,
-    setting: _Setting,
-    ruler: SharpnessRuler,
-    noise_floor: float,
-    focus_um: float,
-    commanded_um: float,
-    digest: "hashlib._Hash",
-) -> Pairs:
-    """Shoot pairs as in a scan: the lower shot after coming down from an upper one."""
-    logs = np.zeros((_PAIRS, 2))
-    bench.stage.move_to(setting.at(focus_um + commanded_um))
-    for number in range(_PAIRS):
-        for shot, sign in enumerate((-1, 1)):
-            picture = _grab(bench, setting, focus_um + sign * commanded_um, digest)
-            logs[number, shot] = np.log(max(brenner(picture) - noise_floor, 1e-9))
-    heights = [
-        [ruler.height_um(row[shot], is_upper=bool(shot)) for row in logs.tolist()]
-        for shot in (0, 1)
-    ]
-    return Pairs(
-        minus_um=np.array(heights[0]),
-        plus_um=np.array(heights[1]),
-        minus_log=logs[:, 0],
-        plus_log=logs[:, 1],
-    )
-
-
-def _achieved(
+def _values(
     bench: Bench,
     pairs: Pairs,
     ruler: SharpnessRuler,
-    setting: _Setting,
+    length: ZLength,
     commanded_um: float,
-) -> tuple[Measured, dict[str, float]]:
-    mean = fit_linear(np.ones((_PAIRS, 1)), pairs.half_um)
-    tolerance = bench.config.calibration.z_tolerance
+) -> tuple[dict[str, Measured], dict[str, float]]:
+    """Return dD as commanded, as the stage counts it, and true; and the budget."""
+    miss, scale = pairs.miss_um, length.scale
+    miss_um = float(miss.coefficients[0])
+    stage_um = commanded_um + miss_um
+    # The ruler serves for a difference only: of its error that share counts.
     ends_um = [ruler.u_um(sign * commanded_um) for sign in (-1, 1)]
-    budget_um = {
-        "scatter of the pairs": float(mean.u[0]),
-        "ruler": root_sum_square(ends_um) / 2,
-        "z scale": limits_u(tolerance * commanded_um),
+    share = min(abs(miss_um) / commanded_um, 1.0)
+    parts_um = {
+        "scatter of the pairs": float(miss.u[0]),
+        "ruler": share * root_sum_square(ends_um) / 2,
     }
-    achieved = Measured(
-        value=float(mean.coefficients[0]),
-        standard_uncertainty=root_sum_square(list(budget_um.values())),
-        method=(
-            f"{_PAIRS} pairs shot as in a scan, placed by their sharpness against "
-            f"{_RULER_STACKS} upward stacks; um of the z drive, trusted to "
-            f"{tolerance:.0%} (calibration.z_tolerance)"
-        ),
+    budget_um = {name: scale * part_um for name, part_um in parts_um.items()}
+    budget_um["z scale"] = length.u * stage_um
+    how = (
+        f"{pairs.half_um.size} pairs shot as in a scan, against the same heights "
+        "come up to from far below, by their sharpness"
     )
-    return achieved, budget_um
+    values = {
+        "half_spacing_um": Measured(
+            value=scale * stage_um,
+            standard_uncertainty=root_sum_square(list(budget_um.values())),
+            method=f"{how}; {length.source}",
+        ),
+        "half_spacing_stage_um": Measured(
+            value=stage_um,
+            standard_uncertainty=root_sum_square(list(parts_um.values())),
+            method=f"{how}; in the z drive's own um",
+        ),
+        "half_spacing_commanded_um": Measured(
+            value=commanded_um,
+            standard_uncertainty=0.0,
+            method=(
+                f"{bench.config.calibration.choose_half_spacing}, in whole motor steps"
+            ),
+        ),
+    }
+    return values, budget_um
 
 
 def _trained_facts(bench: Bench, setting: _Setting, half_um: float) -> dict[str, Any]:

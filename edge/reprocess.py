@@ -151,7 +151,7 @@ def fuse_stored(pair: StoredPair) -> FusedPair:
     profile = pair.profile
     fuser = _fuser_of_this_thread(pair.model, pair.wish)
     meter = PairMeter(
-        pair.config.optics, profile.half_spacing_um.value, profile.optics, fuser
+        pair.config.optics, profile.stage_spacing_um, profile.optics, fuser
     )
     capture = PairRereading(load_shot, meter, correction).capture(pair.entry)
     tile = Developer(fuser, correction, pair.overlap_px).develop(capture)

@@ -8,6 +8,7 @@ import pytest
 
 from bench.quick_instrument import QuickInstrument, make_instrument, make_specimen
 from bifocus.calib.focus_step import measure_focus
+from bifocus.calib.spacing_length import choose_length
 from bifocus.calib.spacing_prediction import (
     TissuePower,
     measure_power,
@@ -18,8 +19,10 @@ from bifocus.calib.spacing_ruler import make_ruler
 from bifocus.calib.spacing_step import measure_spacing
 from bifocus.calib.step_result import StepResult
 from bifocus.calib.trained_range import half_spacing_range_um, load_default_manifest
+from bifocus.calibrated_optics import CalibratedOptics
 from bifocus.errors import CalibrationError
 from bifocus.optics import Objective, otf_radial
+from bifocus.records import Measured
 from bifocus.transfer import Light
 
 Float64 = npt.NDArray[np.float64]
@@ -143,6 +146,7 @@ def instrument(
     half_spacing_um: float = 0.75,
     *,
     take_up_um: float = 10.0,
+    repeatability_um: float = 0.02,
     choose: str = "configured",
 ) -> QuickInstrument:
     specimen = make_specimen(
@@ -153,7 +157,10 @@ def instrument(
         light=Light(),
         na=0.75,
         seed=4,
-        mechanics={"backlash_um": (0, 0, 1.0), "repeatability_um": (0, 0, 0.02)},
+        mechanics={
+            "backlash_um": (0, 0, 1.0),
+            "repeatability_um": (0, 0, repeatability_um),
+        },
         stage={"take_up_um": (0.0, 0.0, take_up_um)},
         calibration={"z_start_um": -2.0, "choose_half_spacing": choose},
         scan={"half_spacing_um": half_spacing_um},
@@ -171,12 +178,75 @@ def test_the_achieved_spacing_is_the_true_one() -> None:
     assert abs(achieved.value - 0.75) < 0.02
     assert achieved.standard_uncertainty < 0.025
     # Five percent of trust in the drive's own um are nearly all of it.
-    assert step.facts["budget_um"]["z scale"] == pytest.approx(0.475 * 0.05 * 0.75)
+    counted = step.values["half_spacing_stage_um"]
+    assert step.facts["budget_um"]["z scale"] == pytest.approx(
+        0.475 * 0.05 * counted.value
+    )
+    assert achieved.value == counted.value
     assert abs(step.facts["centre_um"]) < 0.06
     assert step.facts["symmetry"] == pytest.approx(1.0, abs=0.2)
     assert step.facts["inside_trained_range"] is True
     assert step.warnings == ()
     json.dumps(dict(step.facts))
+
+
+@pytest.mark.parametrize(("scatter_um", "most_u_um"), [(0.0, 0.002), (0.08, 0.0145)])
+def test_a_stage_that_scatters_is_asked_more_often(
+    scatter_um: float, most_u_um: float
+) -> None:
+    """One pair and its reference tell the miss to the scatter of one shot."""
+    step = measure(instrument(repeatability_um=scatter_um))
+    counted = step.values["half_spacing_stage_um"]
+    assert counted.standard_uncertainty < most_u_um
+    assert abs(counted.value - 0.75) < 3 * counted.standard_uncertainty + 1e-3
+    assert (step.facts["pairs"] > 20) == (scatter_um > 0)
+
+
+def seen_scale(value: float, u: float) -> Measured:
+    return Measured(value=value, standard_uncertainty=u, method="optics", unit="")
+
+
+def test_the_length_is_the_mean_of_drive_and_light() -> None:
+    """By hand: 5 % as limits are u 0.02375; pixel to 1 %, wavelength to 2 %."""
+    config = instrument().bench.config
+    light_u = (0.01**2 + (2 * 0.01) ** 2 / 3 + 0.02**2 / 3) ** 0.5
+    length = choose_length(config, seen_scale(1.03, 0.01))
+    weights = np.array([0.02375**-2, light_u**-2])
+    assert length.scale == pytest.approx(float(weights @ [1.0, 1.03]) / weights.sum())
+    assert length.u == pytest.approx(weights.sum() ** -0.5)
+    assert "z drive" in length.source
+    assert "wavelengths" in length.source
+
+
+def test_a_drive_beyond_its_tolerance_is_no_length() -> None:
+    config = instrument().bench.config
+    length = choose_length(config, seen_scale(1.15, 0.01))
+    assert length.scale == 1.15
+    assert "z drive" not in length.source
+
+
+def test_without_optics_the_drive_is_the_length() -> None:
+    length = choose_length(instrument().bench.config, None)
+    assert (length.scale, length.u) == (1.0, 0.02375)
+
+
+def test_dd_is_told_in_true_micrometres_and_in_the_stages() -> None:
+    quick = instrument()
+    focus = measure_focus(quick.bench, {})
+    light = Light()
+    optics = StepResult(
+        name="optics",
+        values={"z_scale": seen_scale(1.03, 0.01)},
+        facts={"calibrated_optics": CalibratedOptics(na=0.75, light=light).to_dict()},
+    )
+    step = measure_spacing(quick.bench, {"focus": focus, "optics": optics})
+    scale = step.facts["z_length"]["scale"]
+    assert 1.01 < scale < 1.03
+    true, counted = (
+        step.values[f"half_spacing_{kind}um"].value for kind in ("", "stage_")
+    )
+    assert true == pytest.approx(scale * counted)
+    assert counted == pytest.approx(0.75, abs=0.03)
 
 
 def test_play_that_is_not_taken_up_shows_in_the_pair() -> None:
