@@ -204,7 +204,7 @@ class SlideMaking:
         profile = self.setup.profile
         return PairMeter(
             self.setup.config.optics,
-            profile.half_spacing_um.value,
+            profile.stage_spacing_um,
             profile.optics,
             self.fuser if isinstance(self.fuser, PairReader) else None,
         )
