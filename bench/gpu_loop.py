@@ -20,6 +20,7 @@ from torch import Tensor
 from bench.gpu_engines import NotRunError, WholeFusion
 from bench.gpu_networks import Scale, calm_head, compare, half_network, pictures
 from bench.gpu_timing import graphed, percentiles_ms
+from bifocus.edge.buffer_pool import BufferPool
 from bifocus.edge.device_memory import DeviceBlock, DeviceMemory, Event, PinnedArray
 from bifocus.errors import EngineError
 from bifocus.model.network_registry import build_network
@@ -111,7 +112,9 @@ class _Loop:
 
     def _slot(self) -> _Slot:
         shape = tuple(self.images[0].shape)
-        here = [self.memory.pinned(shape) for _ in self.images]
+        # As in a scan, whose frames lie in memory of its own that the GPU's side locks.
+        frames = BufferPool("frames", shape, np.uint8, len(self.images)).arrays
+        here = [self.memory.lock(frame) for frame in frames]
         for pinned, image in zip(here, self.images, strict=True):
             pinned.array[...] = image.numpy()
         blocks = [self.memory.device(int(np.prod(shape))) for _ in range(len(here) + 1)]
@@ -193,6 +196,10 @@ def _tensor_at(address: int, shape: tuple[int, ...], device: torch.device) -> Te
     return tensor
 
 
+# torch does not say the type of its own door to the CUDA runtime.
+_open_library: Any = torch.cuda.cudart
+
+
 class TorchMemory:
     """`bifocus.edge.device_memory.DeviceMemory` of torch's own parts.
 
@@ -209,6 +216,10 @@ class TorchMemory:
         del is_mapped
         is_locked = self._device.type == "cuda"
         return _Bytes(torch.empty(shape, dtype=torch.uint8, pin_memory=is_locked))
+
+    def lock(self, array: Any) -> PinnedArray:
+        """Page-lock memory that is there."""
+        return _Locked(array, is_locked=self._device.type == "cuda")
 
     def device(self, n_bytes: int) -> DeviceBlock:
         """Return memory on the GPU."""
@@ -243,6 +254,21 @@ class _Bytes:
 
     def free(self) -> None:
         self.tensor = torch.empty(0)
+
+
+class _Locked(_Bytes):
+    def __init__(self, array: Any, *, is_locked: bool) -> None:
+        super().__init__(torch.from_numpy(array))
+        self._is_locked = is_locked
+        if is_locked:
+            told = _open_library().cudaHostRegister(self.address, array.nbytes, 0)
+            torch.cuda.check_error(int(told))
+
+    def free(self) -> None:
+        if self._is_locked:
+            _open_library().cudaHostUnregister(self.address)
+            self._is_locked = False
+        super().free()
 
 
 class _Event:

@@ -1,5 +1,6 @@
 """The lamp's falloff and colour, and the dark level: their removal from a picture."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,15 +125,25 @@ class FlatFieldCorrection:
         glass = GlassLevels.of_profile(profile)
         return cls(profile.flat_field, shape, tone_curve, glass)
 
-    def apply(self, pixels: UInt8Image) -> UInt8Image:
-        """Return the picture as an even, white lamp would have shown it."""
+    @property
+    def changes_pictures(self) -> bool:
+        """Whether `apply` returns other pictures than it is given."""
+        return self._factor is not None
+
+    def apply(
+        self, pixels: UInt8Image, lend: Callable[[], UInt8Image] | None = None
+    ) -> UInt8Image:
+        """Return the picture as an even, white lamp would have shown it.
+
+        `lend` gives the array for it, of the picture's shape; by default a new one.
+        """
         if self._factor is None:
             return pixels
         light = decode(pixels, self._tone_curve)
         if self._dark:
             light -= self._dark
         light *= self._factor
-        return encode(light, self._tone_curve)
+        return encode(light, self._tone_curve, lend() if lend else None)
 
 
 def _white_factors(levels: GlassLevels, tone_curve: ToneCurve) -> FloatImage:

@@ -140,13 +140,24 @@ class PairSpectra:
     layout: BlockLayout
 
 
-def compute_spectra(minus: FloatImage, plus: FloatImage) -> PairSpectra:
+def spectra_shape(shape: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of the spectra of a pair of colour shots of `shape`."""
+    layout = layout_for(shape)
+    down, across = layout.counts(shape)
+    return 2, down * across, 3, layout.block_px, layout.block_px // 2 + 1
+
+
+def compute_spectra(
+    minus: FloatImage, plus: FloatImage, out: Complex64 | None = None
+) -> PairSpectra:
     """Cut both shots into blocks and transform them.
 
     Parameters
     ----------
     minus, plus
         Linear light, float32, (rows, columns, 3), any scale; registered to each other.
+    out
+        Memory for the spectra, of `spectra_shape`; by default new.
 
     Returns
     -------
@@ -160,7 +171,9 @@ def compute_spectra(minus: FloatImage, plus: FloatImage) -> PairSpectra:
     grid = layout.counts(shape)
     size = layout.block_px
     n_blocks, colours = grid[0] * grid[1], minus.shape[2]
-    spectra = np.empty((2, n_blocks, colours, size, size // 2 + 1), dtype=np.complex64)
+    spectra = out
+    if spectra is None:
+        spectra = np.empty(spectra_shape(shape), dtype=np.complex64)
     means = np.empty((2, n_blocks, colours), dtype=np.float32)
     tapered = np.empty((colours, size, size), dtype=np.float32)
     for shot, image in enumerate((minus, plus)):

@@ -37,6 +37,7 @@ from bifocus.focal_offset import (
 from bifocus.light_choice import choose_light, light_evidence
 from bifocus.pair_alignment import align, estimate_shift_px
 from bifocus.pair_spectra import (
+    Complex64,
     PairSpectra,
     RadialBins,
     assemble,
@@ -158,17 +159,19 @@ def measure_pair(
     optics: PairOptics,
     *,
     tone_curve: ToneCurve = "linear",
+    spectra_in: Complex64 | None = None,
 ) -> MeasuredPair:
     """Transform and align a pair and read its focal offsets; the first half of fusion.
 
-    Parameters and errors are those of `fuse_two_shots`.
+    Parameters and errors are those of `fuse_two_shots`; `spectra_in` is memory for the
+    spectra, see `bifocus.pair_spectra.compute_spectra`.
     """
     _check(minus, plus)
     start_s = time.perf_counter()
     plus_is_sharper = is_plus_sharper(minus, plus)
     first, second = decode(minus, tone_curve), decode(plus, tone_curve)
     shift_px = estimate_shift_px(first, second)
-    spectra = compute_spectra(first, second)
+    spectra = compute_spectra(first, second, spectra_in)
     align(spectra, shift_px, reference=int(plus_is_sharper))
     fill_statistics(spectra)
     if optics.light is None:

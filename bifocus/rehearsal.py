@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bifocus.errors import EngineError
 from bifocus.hal.devices import PendingFrame
 from bifocus.hal.virtual_camera import VirtualCamera
@@ -64,15 +62,14 @@ class RehearsedCamera(VirtualCamera):
         self._file = file
         self._number = 0
 
-    def _picture(self, number: int, t_s: float) -> UInt8Image:
+    def _picture(self, number: int, t_s: float, out: UInt8Image) -> UInt8Image:
         del number, t_s
-        shape = (self.capabilities.height_px, self.capabilities.width_px, 3)
-        size = shape[0] * shape[1] * 3
         # Read, not mapped: pages of a map would count as the loop's memory.
-        start = self._number * size
-        pixels = np.fromfile(self._file, np.uint8, count=size, offset=start)
+        with self._file.open("rb", buffering=0) as file:
+            file.seek(self._number * out.nbytes)
+            n_read = file.readinto(out.reshape(-1).data)
         self._number += 1
-        if pixels.size < size:
+        if n_read < out.nbytes:
             msg = "the scan asks for more frames than its rehearsal took"
             raise EngineError(msg)
-        return pixels.reshape(shape)
+        return out

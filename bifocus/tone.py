@@ -50,12 +50,17 @@ def light_to_levels(light: float, tone_curve: ToneCurve) -> float:
     return 255 * float(_from_linear(np.asarray(light, np.float64), tone_curve))
 
 
-def encode(linear: FloatImage, tone_curve: ToneCurve) -> UInt8Image:
-    """Return the nearest stored value for linear light; values beyond 0..1 clip."""
+def encode(
+    linear: FloatImage, tone_curve: ToneCurve, out: UInt8Image | None = None
+) -> UInt8Image:
+    """Return the nearest stored value for linear light; values beyond 0..1 clip.
+
+    `out` is an array to be filled and returned: for colour, of the picture's shape.
+    """
     if linear.ndim != 3 or linear.shape[2] != 3:
         return _encode_plane(linear, tone_curve)
     planes = [_encode_plane(linear[:, :, i], tone_curve) for i in range(3)]
-    return np.asarray(cv2.merge(planes), dtype=np.uint8)
+    return np.asarray(cv2.merge(planes, dst=out), dtype=np.uint8)
 
 
 def _encode_plane(linear: FloatImage, tone_curve: ToneCurve) -> UInt8Image:

@@ -3,8 +3,17 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from bifocus.clock import Clock
-from bifocus.hal.devices import Camera, EarlyCamera, PendingFrame, Stage
+from bifocus.edge.buffer_pool import BufferPool
+from bifocus.hal.devices import (
+    BorrowingCamera,
+    Camera,
+    EarlyCamera,
+    PendingFrame,
+    Stage,
+)
 from bifocus.records import FocusPair, Frame, MoveReceipt, StagePosition
 
 
@@ -22,6 +31,8 @@ class Waits:
         For the focal offset of the last tile.
     fuse_s
         For room in the queues of fusion and of the disk.
+    buffers_s
+        For memory of frames that the stages still held.
     pause_s
         While somebody had paused the scan, or the disk was full.
     """
@@ -31,6 +42,7 @@ class Waits:
     camera_s: float = 0.0
     measure_s: float = 0.0
     fuse_s: float = 0.0
+    buffers_s: float = 0.0
     pause_s: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
@@ -45,6 +57,8 @@ class Microscope:
     ----------
     is_z_serpentine
         Shoot a pair from the side on which the last one ended, instead of upward.
+    frames
+        Lends the camera its memory between `begin` and `end`; None leaves it its own.
     """
 
     def __init__(
@@ -54,11 +68,13 @@ class Microscope:
         clock: Clock,
         *,
         is_z_serpentine: bool = False,
+        frames: BufferPool[np.uint8] | None = None,
     ) -> None:
         self.stage = stage
         self.camera = camera
         self.clock = clock
         self.is_z_serpentine = is_z_serpentine
+        self._frames = frames if isinstance(camera, BorrowingCamera) else None
         self.waits = Waits()
         self.shots = 0
         self._ended_above = False
@@ -67,6 +83,13 @@ class Microscope:
     def begin(self, passed_s: float = 0.0) -> None:
         """Start the scan's time; `passed_s` of it had passed before a break."""
         self._zero_s = self.clock.monotonic_s() - passed_s
+        if self._frames is not None and isinstance(self.camera, BorrowingCamera):
+            self.camera.borrow_from(self._frames.lend_or_make)
+
+    def end(self) -> None:
+        """Leave the camera its own memory again."""
+        if isinstance(self.camera, BorrowingCamera):
+            self.camera.borrow_from(None)
 
     def scan_s(self) -> float:
         """Return the seconds of the scan that have passed."""
@@ -80,6 +103,10 @@ class Microscope:
 
     def shoot(self, x_um: float, y_um: float, z_um: float) -> Frame:
         """Return a frame whose exposure began after the stage had settled there."""
+        self._wait_for_memory(1)
+        return self._shoot(x_um, y_um, z_um)
+
+    def _shoot(self, x_um: float, y_um: float, z_um: float) -> Frame:
         receipt = self._move(StagePosition(x_um=x_um, y_um=y_um, z_um=z_um))
         return self._wait_for_frame(lambda: self.camera.grab(after=receipt))
 
@@ -93,6 +120,7 @@ class Microscope:
         an exposure ends, the first frame is on its way while the stage goes to the
         second.
         """
+        self._wait_for_memory(2)
         is_downward = self.is_z_serpentine and self._ended_above
         ends = (1, -1) if is_downward else (-1, 1)
         start_um, end_um = (focus_um + end * half_spacing_um for end in ends)
@@ -102,8 +130,8 @@ class Microscope:
             first = self._wait_for_frame(pending.get)
             second = self._wait_for_frame(other.get)
         else:
-            first = self.shoot(x_um, y_um, start_um)
-            second = self.shoot(x_um, y_um, end_um)
+            first = self._shoot(x_um, y_um, start_um)
+            second = self._shoot(x_um, y_um, end_um)
         self._ended_above = not is_downward
         return FocusPair(
             minus=second if is_downward else first,
@@ -122,6 +150,13 @@ class Microscope:
         self.clock.sleep(pending.exposure_end_s - start_s)
         self.waits.camera_s += self.clock.monotonic_s() - start_s
         return pending
+
+    def _wait_for_memory(self, n_frames: int) -> None:
+        if self._frames is None:
+            return
+        start_s = self.clock.monotonic_s()
+        self._frames.wait_for(n_frames)
+        self.waits.buffers_s += self.clock.monotonic_s() - start_s
 
     def _wait_for_frame(self, get: Callable[[], Frame]) -> Frame:
         start_s = self.clock.monotonic_s()

@@ -120,10 +120,11 @@ class CaptureLoop:
             if job is None:
                 return
             (self._again or self._todo).popleft()
-            following = self._shoot(job)
-            if pending is not None:
-                self._judge(pending)
-            pending = following
+            before, pending = pending, self._shoot(job)
+            if before is not None:
+                self._judge(before)
+            # A tile that is judged must not be held while the next one is shot.
+            before = None
         if pending is not None:
             self._judge(pending)
 

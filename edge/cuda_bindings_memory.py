@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Of cuda_runtime_api.h.
 _HOST_DEFAULT, _HOST_MAPPED = 0, 2
+_REGISTER_DEFAULT = 0
 _NON_BLOCKING = 1
 # A thread that waits sleeps: one that spins takes a core from the capture.
 _BLOCKING_SYNC, _DISABLE_TIMING = 1, 2
@@ -48,6 +49,10 @@ class CudaBindingsMemory:
         """Return page-locked bytes."""
         return _Pinned(self._call, shape, is_mapped=is_mapped)
 
+    def lock(self, array: "UInt8Image") -> PinnedArray:
+        """Page-lock memory that is there."""
+        return _Locked(self._call, array)
+
     def device(self, n_bytes: int) -> DeviceBlock:
         """Return memory on the GPU."""
         return _Block(self._call, n_bytes)
@@ -68,7 +73,7 @@ class CudaBindingsMemory:
     ) -> None:
         """Queue a copy."""
         kinds = self._runtime.cudaMemcpyKind
-        if isinstance(source, _Pinned) and isinstance(target, _Block):
+        if isinstance(source, _Pinned | _Locked) and isinstance(target, _Block):
             to, from_, n_bytes = target.address, source.address, source.array.nbytes
             kind = kinds.cudaMemcpyHostToDevice
         elif isinstance(source, _Block) and isinstance(target, _Pinned):
@@ -99,6 +104,21 @@ class _Pinned:
         address, self.address = self.address, 0
         if address:
             self._call("cudaFreeHost", address)
+
+
+class _Locked:
+    device_address = 0
+
+    def __init__(self, call: Call, array: "UInt8Image") -> None:
+        self._call = call
+        self.array = array
+        self.address = int(array.ctypes.data)
+        call("cudaHostRegister", self.address, array.nbytes, _REGISTER_DEFAULT)
+
+    def free(self) -> None:
+        address, self.address = self.address, 0
+        if address:
+            self._call("cudaHostUnregister", address)
 
 
 class _Block:

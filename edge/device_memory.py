@@ -1,6 +1,6 @@
 """The port through which an engine reaches a GPU: memory, queues, events.
 
-Five methods, two adapters (`pycuda_memory`, `cuda_bindings_memory`). Whatever opens a
+Six methods, two adapters (`pycuda_memory`, `cuda_bindings_memory`). Whatever opens a
 `DeviceMemory` keeps it: every call, closing included, comes from that one thread, since
 a CUDA context belongs to the thread that made it current.
 """
@@ -94,6 +94,13 @@ class DeviceMemory(Protocol):
         ------
         EngineLostError
             As all methods here, if CUDA refuses.
+        """
+        ...
+
+    def lock(self, array: UInt8Image) -> PinnedArray:
+        """Page-lock memory that is there, in pages of its own, until it is freed.
+
+        The memory itself outlasts the GPU: what `free` gives back is the lock.
         """
         ...
 

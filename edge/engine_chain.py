@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bifocus.edge.fusers import Fuser, PairReader, WholePair
+from bifocus.edge.fusers import FrameLocker, Fuser, PairReader, WholePair
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.focal_offset import PairOptics
 from bifocus.physics_fusion import MeasuredPair
@@ -68,6 +68,7 @@ class EngineChain:
         self._faults: list[str] = []
         self._reasons: list[str] = []
         self._fuser: Fuser | None = None
+        self._frames: tuple[UInt8Image, ...] = ()
         self._take_next(is_failure=False)
 
     @property
@@ -142,6 +143,12 @@ class EngineChain:
                     self._replace(error)
             return None
 
+    def lock_frames(self, frames: Sequence[UInt8Image]) -> None:
+        """Let the engine that runs, and each that follows it, know the frames."""
+        with self._lock:
+            self._frames = tuple(frames)
+            self._tell_frames()
+
     def close(self) -> None:
         """Close the engine that runs."""
         with self._lock:
@@ -178,6 +185,10 @@ class EngineChain:
         self._running.close()
         self._fuser = None
 
+    def _tell_frames(self) -> None:
+        if self._frames and isinstance(self._fuser, FrameLocker):
+            self._fuser.lock_frames(self._frames)
+
     def _take_next(self, *, is_failure: bool) -> None:
         while self._left:
             candidate = self._left.pop(0)
@@ -195,6 +206,7 @@ class EngineChain:
                 self._fuser.model,
                 self._fuser.engine,
             )
+            self._tell_frames()
             return
         kind = EngineLostError if is_failure else EngineError
         raise kind("; ".join(dict.fromkeys(self._reasons)))

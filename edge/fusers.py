@@ -5,6 +5,7 @@ file (`bifocus.edge.network_fuser`). `bifocus.edge.engine_choice` chooses among 
 A graph with physics inside reads the pair as well, so that nothing else has to.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -84,6 +85,18 @@ class PairReader(Protocol):
         """Return the pair, read and fused; None if NumPy is to measure it first.
 
         `optics` name their light: a graph takes it, and does not search it.
+        """
+        ...
+
+
+@runtime_checkable
+class FrameLocker(Protocol):
+    """A fuser, or an engine, that fetches pictures faster from memory that it knows."""
+
+    def lock_frames(self, frames: Sequence[UInt8Image]) -> None:
+        """Prepare the arrays in which shots will come, in place of those of before.
+
+        The memory stays the caller's: it is valid when the engine is lost or closed.
         """
         ...
 

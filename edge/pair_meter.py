@@ -5,6 +5,7 @@ comes with the fused picture, and NumPy's transforms are spared.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bifocus.calibrated_optics import CalibratedOptics, OffsetReadout
@@ -12,7 +13,7 @@ from bifocus.config import Optics
 from bifocus.edge.fusers import PairReader, WholePair
 from bifocus.focal_offset import Float32, PairOptics
 from bifocus.light_choice import choose_light, light_evidence
-from bifocus.pair_spectra import PairSpectra
+from bifocus.pair_spectra import Complex64, PairSpectra
 from bifocus.physics_fusion import MeasuredPair, measure_pair
 from bifocus.records import FocalOffset, UInt8Image
 
@@ -71,9 +72,15 @@ class PairMeter:
         half_spacing_um: float,
         calibrated: CalibratedOptics | None = None,
         reader: PairReader | None = None,
+        lend: Callable[[], Complex64] | None = None,
     ) -> None:
-        """Store the optics; `reader` is the fuser, if it can read pairs itself."""
+        """Store the optics.
+
+        `reader` is the fuser, if it can read pairs itself; `lend` gives the memory for
+        a pair's spectra, by default a new array.
+        """
         self._reader = reader
+        self._lend = lend
         self.tone_curve: ToneCurve = optics.tone_curve
         self.optics = pair_optics(optics, half_spacing_um, calibrated)
         self._readout = calibrated.readout if calibrated else None
@@ -96,7 +103,13 @@ class PairMeter:
         The correction is of the tile's offset, which is told to the stage: blocks are
         fused by what they themselves say.
         """
-        measured = measure_pair(minus, plus, self.optics, tone_curve=self.tone_curve)
+        measured = measure_pair(
+            minus,
+            plus,
+            self.optics,
+            tone_curve=self.tone_curve,
+            spectra_in=self._lend() if self._lend else None,
+        )
         if self.optics.light is None and measured.offsets.tile.confidence >= _SURE:
             self._learn_light(measured.spectra)
         if self._readout is None:

@@ -43,6 +43,10 @@ class PycudaMemory:
         flags = self._cuda.host_alloc_flags.DEVICEMAP if is_mapped else 0
         return _Pinned(self._cuda, shape, flags)
 
+    def lock(self, array: "UInt8Image") -> PinnedArray:
+        """Page-lock memory that is there."""
+        return _Locked(self._cuda, array)
+
     def device(self, n_bytes: int) -> DeviceBlock:
         """Return memory on the GPU."""
         return _Block(self._cuda, n_bytes)
@@ -64,7 +68,7 @@ class PycudaMemory:
         """Queue a copy."""
         queue = stream.inner if isinstance(stream, _Stream) else None
         try:
-            if isinstance(source, _Pinned) and isinstance(target, _Block):
+            if isinstance(source, _Pinned | _Locked) and isinstance(target, _Block):
                 self._cuda.memcpy_htod_async(target.inner, source.array, queue)
             elif isinstance(source, _Block) and isinstance(target, _Pinned):
                 self._cuda.memcpy_dtoh_async(target.array, source.inner, queue)
@@ -104,6 +108,26 @@ class _Pinned:
                 owner.free()
             except self._cuda.Error as error:
                 raise _lost("free", error) from error
+
+
+class _Locked:
+    device_address = 0
+
+    def __init__(self, cuda: Any, array: "UInt8Image") -> None:
+        self._cuda = cuda
+        try:
+            self.array: UInt8Image = cuda.register_host_memory(array)
+        except cuda.Error as error:
+            raise _lost("register_host_memory", error) from error
+        self._owner: Any = self.array.base
+
+    def free(self) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            try:
+                owner.unregister()
+            except self._cuda.Error as error:
+                raise _lost("unregister", error) from error
 
 
 class _Block:

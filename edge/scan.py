@@ -13,8 +13,9 @@ from bifocus.edge.capture import Microscope
 from bifocus.edge.capture_loop import CaptureLoop, Progress
 from bifocus.edge.classical_strategies import FocusMap, Stack
 from bifocus.edge.disk_guard import DiskGuard
-from bifocus.edge.fusers import Fuser
+from bifocus.edge.fusers import FrameLocker, Fuser
 from bifocus.edge.journal import Journal, TileLine
+from bifocus.edge.loop_buffers import LoopBuffers
 from bifocus.edge.pipeline import Pipeline
 from bifocus.edge.plan import ScanPlan, check_travel
 from bifocus.edge.scan_events import ScanControl, ScanEvents, StateChanged
@@ -83,12 +84,14 @@ class Scan:
         self._events = events or ScanEvents()
         self._control = control or ScanControl()
         self._properties = properties or {}
-        self._making = SlideMaking(self._setup, fuser, self._events)
+        self._buffers = LoopBuffers(plan.field_px)
+        self._making = SlideMaking(self._setup, fuser, self._events, self._buffers)
         self._microscope = Microscope(
             stage,
             camera,
             clock,
             is_z_serpentine=strategy == "two-shot" and is_serpentine_faster(config),
+            frames=self._buffers.frames,
         )
         self._strategy = self._choose(strategy)
 
@@ -141,6 +144,8 @@ class Scan:
         before = tuple(journal.lines_as_finished())
         self._microscope.begin(max((line.entry.at_s for line in before), default=0.0))
         self._events.publish(StateChanged(state="running", reason=""))
+        if isinstance(self._making.fuser, FrameLocker):
+            self._making.fuser.lock_frames(self._frames_to_fuse())
         pipeline = self._making.begin(journal)
         try:
             self._capture_all(pipeline, before, progress)
@@ -149,6 +154,8 @@ class Scan:
             self._microscope.stage.stop()
             self._end_early(pipeline, journal, error)
             raise
+        finally:
+            self._microscope.end()
         elapsed_s = self._microscope.scan_s()
         self._finish(pipeline)
         placement = self._making.close(journal)
@@ -222,6 +229,7 @@ class Scan:
         self._events.publish(StateChanged(state="failed", reason=str(error)))
 
     def _fail(self, pipeline: Pipeline, error: BaseException) -> None:
+        self._buffers.close()
         pipeline.abort()
         self._making.abandon()
         self._events.publish(StateChanged(state="failed", reason=str(error)))
@@ -232,10 +240,20 @@ class Scan:
             making = self._making
             spacing_um = self._setup.profile.commanded_spacing_um
             return TwoShot(
-                microscope, tracker, making.meter, making.correction, spacing_um
+                microscope,
+                tracker,
+                making.meter,
+                making.correction,
+                spacing_um,
+                self._buffers.shots.lend,
             )
         stack = Stack(microscope, tracker, self._setup.config.scan)
         return stack if name == "stack" else FocusMap(microscope, stack)
+
+    def _frames_to_fuse(self) -> tuple[UInt8Image, ...]:
+        is_corrected = self._making.correction.changes_pictures
+        pool = self._buffers.shots if is_corrected else self._buffers.frames
+        return pool.arrays
 
     def _note_poses(self, frames: Sequence[Frame]) -> tuple[StagePosition, ...]:
         return () if self._truth is None else note_poses(self._truth, frames)

@@ -14,6 +14,7 @@ from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.fusers import Fuser, PairReader
 from bifocus.edge.journal import Journal, TileLine
 from bifocus.edge.live_stitch import QUALITY_NAME, LiveStitcher, plan_canvas
+from bifocus.edge.loop_buffers import LoopBuffers
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.pair_rereading import PairRereading
 from bifocus.edge.pipeline import LIGHT, Pipeline
@@ -60,7 +61,14 @@ def begin_session(journal: Journal) -> None:
 class SlideMaking:
     """The workshop of one slide: measures, fuses, stitches, compares, counts."""
 
-    def __init__(self, setup: ScanSetup, fuser: Fuser, events: ScanEvents) -> None:
+    def __init__(
+        self,
+        setup: ScanSetup,
+        fuser: Fuser,
+        events: ScanEvents,
+        buffers: LoopBuffers | None = None,
+    ) -> None:
+        """Prepare; `buffers` lend a scan's pairs their memory."""
         self.setup = setup
         self.fuser = fuser
         self.events = events
@@ -70,7 +78,7 @@ class SlideMaking:
         self.correction = FlatFieldCorrection.of_profile(
             profile, shape, config.optics.tone_curve
         )
-        self.meter = self._new_meter()
+        self.meter = self._new_meter(buffers)
         first = (profile.focus_x_um, profile.focus_y_um, profile.focus_um.value)
         self.tracker = FocusTracker(first, max(plan.step_um))
         self._stitcher: LiveStitcher | None = None
@@ -119,6 +127,8 @@ class SlideMaking:
             fuser=self.fuser,
             developer=Developer(self.fuser, self.correction, setup.plan.overlap_px),
             meter=self.meter,
+            # In new memory: fusion, which waits for them, must not wait for what the
+            # loop ahead of it holds.
             rereading=PairRereading(
                 setup.folder.load_raw, self._new_meter(), self.correction
             ),
@@ -200,13 +210,14 @@ class SlideMaking:
             sessions=int(journal.properties().get(SESSIONS, "1")),
         )
 
-    def _new_meter(self) -> PairMeter:
+    def _new_meter(self, buffers: LoopBuffers | None = None) -> PairMeter:
         profile = self.setup.profile
         return PairMeter(
             self.setup.config.optics,
             profile.stage_spacing_um,
             profile.optics,
             self.fuser if isinstance(self.fuser, PairReader) else None,
+            buffers.spectra.lend if buffers else None,
         )
 
     def _tell_published(self, level: int, row: int, column: int, version: int) -> None:

@@ -6,7 +6,7 @@ When that happens, and what goes on meanwhile, is the loop's affair (`capture_lo
 `classical_strategies`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from bifocus.edge.journal import TileEntry
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.shots import Reading, Shot, Verdict
 from bifocus.illumination import FlatFieldCorrection
-from bifocus.records import StagePosition, TileVisit
+from bifocus.records import StagePosition, TileVisit, UInt8Image
 
 STRATEGIES = ("two-shot", "stack", "focus-map")
 
@@ -96,6 +96,7 @@ class TwoShot:
     """Two shots a tile; F follows the slide by the offsets of the tiles so far.
 
     `half_spacing_um` is what the stage is told; what it achieves is the meter's affair.
+    `lend` gives the arrays for corrected shots, by default new ones.
     """
 
     name = "two-shot"
@@ -107,12 +108,14 @@ class TwoShot:
         meter: PairMeter,
         correction: FlatFieldCorrection,
         half_spacing_um: float,
+        lend: Callable[[], UInt8Image] | None = None,
     ) -> None:
         self._half_spacing_um = half_spacing_um
         self._microscope = microscope
         self._tracker = tracker
         self._meter = meter
         self._correction = correction
+        self._lend = lend
         self._lost = 0
 
     @property
@@ -169,7 +172,8 @@ class TwoShot:
             # Nobody asks where glass is in focus, and a whole fusion is dear.
             return Reading(measured=None, is_blank=True)
         measured = self._meter.read(
-            self._correction.apply(minus), self._correction.apply(plus)
+            self._correction.apply(minus, self._lend),
+            self._correction.apply(plus, self._lend),
         )
         return Reading(measured=measured, is_blank=False)
 

@@ -6,7 +6,7 @@ loaded before its manifest fits this machine.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -141,6 +141,11 @@ class TensorrtEngine:
         """Take over the tables; see `bifocus.edge.whole_fuser.WholeEngine`."""
         gpu = self._usable()
         self._ask(lambda: gpu.ring.set_tables(tables))
+
+    def lock_frames(self, frames: Sequence[UInt8Image]) -> None:
+        """Page-lock the memory of frames; see `bifocus.edge.fusers.FrameLocker`."""
+        gpu = self._usable()
+        self._ask(lambda: gpu.ring.lock(frames))
 
     def fuse_pair(
         self, shots: Mapping[str, UInt8Image]

@@ -1,13 +1,15 @@
 """The ring of slots between callers and a TensorRT engine: upload, compute, download.
 
 Each slot has page-locked arrays for its inputs and its output, and a CUDA graph of its
-own; tables of the optics lie on the GPU once, for all slots. Three streams with events
+own; tables of the optics lie on the GPU once, for all slots. A picture that lies in
+page-locked memory already is uploaded from there. Three streams with events
 between them, so that one slot's copies run beside the other's computing. Where GPU and
 CPU share their memory, as on a Jetson, the GPU works in the page-locked arrays
 themselves and nothing is copied.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -20,6 +22,8 @@ from bifocus.errors import EngineError, EngineLostError
 from bifocus.optics_inputs import Float32
 from bifocus.records import UInt8Image
 from bifocus.tensorrt_api import IExecutionContext
+
+logger = logging.getLogger(__name__)
 
 # One is computed while the next is copied; more helps only if copies take longer.
 _N_SLOTS = 2
@@ -60,6 +64,7 @@ class SlotRing:
         self._form = form
         self._is_mapped = is_mapped
         self._taken: list[_Freed] = []
+        self._locked: dict[int, PinnedArray] = {}
         self.n_slots = _N_SLOTS
         try:
             self._upload, self._compute, self._download = (
@@ -86,10 +91,40 @@ class SlotRing:
             parts.append("CUDA graph")
         return "".join(f", {part}" for part in parts)
 
+    def lock(self, arrays: Sequence[UInt8Image]) -> None:
+        """Page-lock the arrays in which pictures will come, instead of those of before.
+
+        Where CUDA refuses, and where nothing is copied to the GPU anyhow, pictures are
+        copied into the slots as others are. In its own thread, no slot in flight.
+        """
+        self._unlock()
+        if self._is_mapped:
+            return
+        try:
+            for array in arrays:
+                pinned = self._memory.lock(array)
+                self._locked[pinned.array.ctypes.data] = pinned
+        except EngineLostError as error:
+            logger.info("frames are not page-locked: %s", error)
+            self._unlock()
+
     def fill(self, number: int, window: Mapping[str, UInt8Image]) -> None:
-        """Write a window's pictures into a free slot."""
-        for name, pinned in self._slots[number].inputs.items():
-            pinned.array[0] = window[name]
+        """Write a window's pictures into a free slot, or keep them to be uploaded."""
+        slot = self._slots[number]
+        for name, own in slot.inputs.items():
+            picture = window[name]
+            locked = self._locked.get(picture.ctypes.data)
+            if (
+                locked is not None
+                and picture.flags.c_contiguous
+                and picture.nbytes == own.array.nbytes
+            ):
+                slot.sources[name] = locked
+            else:
+                slot.sources[name] = own
+                own.array[0] = picture
+        # Whoever lent the pictures gets them back when the GPU has read them.
+        slot.held = window
 
     def set_tables(self, tables: Mapping[str, Float32]) -> None:
         """Bring the optics to the GPU, in its own thread, with no slot in flight."""
@@ -111,7 +146,7 @@ class SlotRing:
         """Queue a filled slot."""
         slot = self._slots[number]
         for name, block in slot.input_blocks.items():
-            self._memory.copy(block, slot.inputs[name], self._upload)
+            self._memory.copy(block, slot.sources[name], self._upload)
         if slot.input_blocks:
             self._upload.record(slot.uploaded)
             self._compute.wait_for(slot.uploaded)
@@ -131,13 +166,20 @@ class SlotRing:
 
     def wait(self, number: int) -> None:
         """Wait until the slot's output is there."""
-        self._slots[number].done.synchronize()
+        slot = self._slots[number]
+        slot.done.synchronize()
+        slot.held = None
 
     def free(self) -> None:
         """Give everything back, the last taken first, and forget the context."""
         self._context = None
+        self._unlock()
         while self._taken:
             self._taken.pop().free()
+
+    def _unlock(self) -> None:
+        while self._locked:
+            self._locked.popitem()[1].free()
 
     def _take(self, make: Callable[[], _T]) -> _T:
         thing = make()
@@ -233,6 +275,8 @@ class _Slot:
         self.computed = computed
         self.done = done
         self.graph: Graph | None = None
+        self.sources: dict[str, PinnedArray] = dict(inputs)
+        self.held: Mapping[str, UInt8Image] | None = None
 
     def addresses(self, output_name: str) -> dict[str, int]:
         """Return where the engine finds each tensor."""

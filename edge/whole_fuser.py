@@ -6,13 +6,13 @@ graph stands behind one small Protocol: ONNX Runtime, OpenVINO, TensorRT or a se
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bifocus.edge.fusers import WholePair
+from bifocus.edge.fusers import FrameLocker, WholePair
 from bifocus.edge.network_inputs import NUMBERS, NetworkForm, mend
 from bifocus.engine_manifest import EngineManifest, check_trained_range
 from bifocus.errors import EngineError, EngineLostError
@@ -152,6 +152,11 @@ class WholeFuser:
             tile=tile,
             clearest=found["clearest"],
         )
+
+    def lock_frames(self, frames: Sequence[UInt8Image]) -> None:
+        """Let the engine know them; see `bifocus.edge.fusers.FrameLocker`."""
+        if isinstance(self._engine, FrameLocker):
+            self._engine.lock_frames(frames)
 
     def close(self) -> None:
         """Close the engine."""

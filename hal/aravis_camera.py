@@ -16,6 +16,7 @@ from bifocus.hal.aravis_library import Aravis, load_aravis
 from bifocus.hal.bayer import bytes_per_pixel, to_rgb
 from bifocus.hal.devices import CameraCapabilities
 from bifocus.hal.frame_clock import CameraClock
+from bifocus.hal.frame_memory import FrameMemory
 from bifocus.hal.frame_reader import Got
 from bifocus.hal.fresh_frames import BrokenFrame, RawFrame
 from bifocus.hal.gige_fake import GigeFake
@@ -65,6 +66,8 @@ class AravisSource:
         self._config = config
         self._clock = clock
         self._server = server
+        self._memory = FrameMemory()
+        self.borrow_from = self._memory.borrow_from
         self._arv = load_aravis()
         self._stream = 0
         self._is_silent = False
@@ -159,6 +162,7 @@ class AravisSource:
             ctypes.string_at(data, wanted),
             pixel_format=config.pixel_format,
             shape=(height_px, width_px),
+            memory=self._memory,
         )
         return RawFrame(pixels=pixels, not_before_s=self._earliest_start_s(buffer))
 

@@ -7,6 +7,7 @@ the four below name the first row, as GenICam's Pixel Format Naming Convention d
 import cv2
 import numpy as np
 
+from bifocus.hal.frame_memory import NEW_MEMORY, FrameMemory
 from bifocus.records import UInt8Image
 
 _DEMOSAIC = {
@@ -17,7 +18,13 @@ _DEMOSAIC = {
 }
 
 
-def to_rgb(data: bytes, *, pixel_format: str, shape: tuple[int, int]) -> UInt8Image:
+def to_rgb(
+    data: bytes,
+    *,
+    pixel_format: str,
+    shape: tuple[int, int],
+    memory: FrameMemory = NEW_MEMORY,
+) -> UInt8Image:
     """Return (rows, columns, 3) RGB, or (rows, columns) for Mono8.
 
     Parameters
@@ -28,13 +35,18 @@ def to_rgb(data: bytes, *, pixel_format: str, shape: tuple[int, int]) -> UInt8Im
         GenICam's name: RGB8, Mono8, or one of the 8-bit Bayer patterns.
     shape
         Rows and columns.
+    memory
+        Gives the array for a colour picture; by default a new one.
     """
     if pixel_format == "RGB8":
-        return np.frombuffer(data, np.uint8).reshape(*shape, 3).copy()
+        pixels = memory.take(shape)
+        pixels[...] = np.frombuffer(data, np.uint8).reshape(pixels.shape)
+        return pixels
     plane = np.frombuffer(data, np.uint8).reshape(shape)
     if pixel_format == "Mono8":
         return plane.copy()
-    return np.asarray(cv2.cvtColor(plane, _DEMOSAIC[pixel_format]), np.uint8)
+    pixels = memory.take(shape)
+    return np.asarray(cv2.cvtColor(plane, _DEMOSAIC[pixel_format], dst=pixels))
 
 
 def bytes_per_pixel(pixel_format: str) -> int:

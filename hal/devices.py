@@ -6,10 +6,11 @@ a relative move is never blindly retried; `grab(after=receipt)` returns only a f
 whose exposure began after motion and settling had ended.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from bifocus.records import Frame, MoveReceipt, StagePosition
+from bifocus.records import Frame, MoveReceipt, StagePosition, UInt8Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,23 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Release the camera; may be called twice."""
+        ...
+
+
+Lend = Callable[[], UInt8Image]
+"""Gives an array of the camera's frame shape, (rows, columns, 3), and never waits."""
+
+
+@runtime_checkable
+class BorrowingCamera(Protocol):
+    """A camera that develops its frames into memory that somebody lends it.
+
+    So a frame is written where a GPU fetches it, and no frame allocates. A lent array
+    is the receiver's as any other frame is; one thrown away needs no word.
+    """
+
+    def borrow_from(self, lend: Lend | None) -> None:
+        """Take the memory of each frame from `lend` from now on; None: make it."""
         ...
 
 

@@ -20,7 +20,7 @@ from bifocus.errors import (
     DeviceTimeoutError,
     ProtocolError,
 )
-from bifocus.hal.devices import CameraCapabilities
+from bifocus.hal.devices import BorrowingCamera, CameraCapabilities, Lend
 from bifocus.records import Frame, MoveReceipt, StagePosition, UInt8Image
 
 logger = logging.getLogger(__name__)
@@ -189,6 +189,11 @@ class FreshCamera:
                 pose=pose,
                 sequence_number=self._number,
             )
+
+    def borrow_from(self, lend: Lend | None) -> None:
+        """Let the driver write into lent memory, where it makes pictures itself."""
+        if isinstance(self._source, BorrowingCamera):
+            self._source.borrow_from(lend)
 
     def close(self) -> None:
         """Release the camera."""

@@ -14,6 +14,7 @@ from bifocus.clock import Clock
 from bifocus.errors import ConfigError, DeviceError
 from bifocus.hal.devices import CameraCapabilities
 from bifocus.hal.frame_clock import ArrivalClock, MonotonicStamps
+from bifocus.hal.frame_memory import FrameMemory
 from bifocus.hal.frame_reader import FrameReader, Got
 from bifocus.hal.fresh_frames import BrokenFrame, RawFrame
 from bifocus.hal.v4l2_controls import lock_controls, set_exposure
@@ -66,6 +67,8 @@ class OpenCvSource:
         self._clock = clock
         self._open_capture = open_capture
         self._exposure_control = exposure_control
+        self._memory = FrameMemory()
+        self.borrow_from = self._memory.borrow_from
         self._exposure_s = config.exposure_s
         self._capture: Capture | None = None
         self._reader: FrameReader | None = None
@@ -130,7 +133,8 @@ class OpenCvSource:
         if not whole:
             return BrokenFrame(reason="a frame could not be decoded")
         code = cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB
-        rgb = cast("UInt8Image", cv2.cvtColor(bgr, code))
+        rgb = self._memory.take((bgr.shape[0], bgr.shape[1]))
+        cv2.cvtColor(bgr, code, dst=rgb)
         return RawFrame(pixels=rgb, not_before_s=start_s)
 
     def _earliest_start_s(self, capture: Capture) -> float | None:

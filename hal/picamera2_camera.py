@@ -8,13 +8,12 @@ controls reach the sensor frames later, so each frame must tell the exposure it 
 import time
 from typing import Any, Protocol
 
-import numpy as np
-
 from bifocus.camera_config import Picamera2CameraConfig
 from bifocus.clock import Clock
 from bifocus.errors import ConfigError, DeviceError
 from bifocus.hal.devices import CameraCapabilities
 from bifocus.hal.frame_clock import CameraClock
+from bifocus.hal.frame_memory import FrameMemory
 from bifocus.hal.frame_reader import Got
 from bifocus.hal.fresh_frames import BrokenFrame, RawFrame
 
@@ -49,6 +48,8 @@ class Picamera2Source:
         self._camera = camera
         self._clock = clock
         self._boot_clock = CameraClock()
+        self._memory = FrameMemory()
+        self.borrow_from = self._memory.borrow_from
         self._running = False
         model = camera.camera_properties.get("Model", "camera")
         self.capabilities = CameraCapabilities(
@@ -138,8 +139,11 @@ class Picamera2Source:
         # The stamp is the end of the first row's exposure (libcamera, SensorTimestamp).
         stamp_s = self._boot_clock.earliest_s(facts["SensorTimestamp"] / 1e9)
         exposure_s = facts["ExposureTime"] / 1e6
+        array = request.make_array("main")
+        pixels = self._memory.take((array.shape[0], array.shape[1]))
+        pixels[...] = array
         return RawFrame(
-            pixels=np.array(request.make_array("main"), np.uint8),
+            pixels=pixels,
             not_before_s=stamp_s - exposure_s,
             exposure_s=exposure_s,
         )

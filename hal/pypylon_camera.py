@@ -16,6 +16,7 @@ from bifocus.errors import ConfigError, DeviceError, DeviceTimeoutError
 from bifocus.hal.bayer import to_rgb
 from bifocus.hal.devices import CameraCapabilities
 from bifocus.hal.frame_clock import ArrivalClock
+from bifocus.hal.frame_memory import FrameMemory
 from bifocus.hal.frame_reader import Got
 from bifocus.hal.fresh_frames import BrokenFrame, RawFrame
 
@@ -37,6 +38,8 @@ class BaslerSource:
         self._pylon = pylon
         self._genicam = genicam
         self._clock = clock
+        self._memory = FrameMemory()
+        self.borrow_from = self._memory.borrow_from
         self._arrivals = ArrivalClock(
             stale_frames=config.stale_frames, period_s=1 / config.frame_rate_hz
         )
@@ -136,6 +139,7 @@ class BaslerSource:
             np.ascontiguousarray(result.GetArray()).tobytes(),
             pixel_format=self._config.pixel_format,
             shape=(result.GetHeight(), result.GetWidth()),
+            memory=self._memory,
         )
         return RawFrame(pixels=pixels, not_before_s=start_s)
 

@@ -17,7 +17,7 @@ from bifocus import __version__
 from bifocus.clock import Clock
 from bifocus.config import Instrument
 from bifocus.errors import SlideFileError
-from bifocus.hal.devices import Camera, CameraCapabilities
+from bifocus.hal.devices import BorrowingCamera, Camera, CameraCapabilities, Lend
 from bifocus.hal.recording_lines import JOURNAL, VERSION, What, to_line
 from bifocus.hal.secrets import without_secrets
 from bifocus.records import Frame, MoveReceipt, UInt8Image
@@ -149,6 +149,11 @@ class RecordedCamera:
         frame = self._camera.grab(after)
         self._recorder.frame(frame, was_after=after is not None)
         return frame
+
+    def borrow_from(self, lend: Lend | None) -> None:
+        """Pass on, to a camera that borrows."""
+        if isinstance(self._camera, BorrowingCamera):
+            self._camera.borrow_from(lend)
 
     def close(self) -> None:
         """Close the camera."""

@@ -34,11 +34,16 @@ class Sensor:
     is_lamp_on: bool = True
 
     def expose(
-        self, light: FloatImage, rng: np.random.Generator, gain: float = 1.0
+        self,
+        light: FloatImage,
+        rng: np.random.Generator,
+        gain: float = 1.0,
+        out: UInt8Image | None = None,
     ) -> UInt8Image:
         """Return the noisy picture of linear `light` (rows, columns, 3).
 
-        `gain` is the exposure time over the one that gives `white_level`.
+        `gain` is the exposure time over the one that gives `white_level`, `out` an
+        array of the same shape to be filled and returned.
         """
         field = illumination(light.shape[:2], self.falloff, self.falloff_middle)
         electrons = light * field[..., None]
@@ -50,7 +55,7 @@ class Sensor:
         electrons /= np.float32(self.full_well_e)
         if self.dark_level:
             electrons += np.float32(self.dark_level / 255)
-        return encode(electrons, self.tone_curve)
+        return encode(electrons, self.tone_curve, out)
 
     def encode(self, light: FloatImage) -> UInt8Image:
         """Return the picture without noise and with even illumination."""

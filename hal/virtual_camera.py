@@ -17,7 +17,8 @@ from bifocus.camera_config import VirtualCameraConfig
 from bifocus.clock import Clock
 from bifocus.errors import ConfigError, DeviceError, DeviceTimeoutError
 from bifocus.hal.defocus_render import DefocusRenderer
-from bifocus.hal.devices import CameraCapabilities, PendingFrame
+from bifocus.hal.devices import CameraCapabilities, Lend, PendingFrame
+from bifocus.hal.frame_memory import FrameMemory
 from bifocus.hal.sensor import Sensor
 from bifocus.records import Frame, MoveReceipt, StagePosition, UInt8Image
 
@@ -76,6 +77,7 @@ class VirtualCamera:
         self._clock = clock
         self._seed = seed
         self._lock = threading.Lock()
+        self._memory = FrameMemory()
         self._closed = False
         self._exposure_s = config.exposure_s
         self._origin_s = clock.monotonic_s()
@@ -151,6 +153,10 @@ class VirtualCamera:
         with self._lock:
             return self._fetch(number)
 
+    def borrow_from(self, lend: Lend | None) -> None:
+        """Render into lent memory; see `bifocus.hal.devices.BorrowingCamera`."""
+        self._memory.borrow_from(lend)
+
     def close(self) -> None:
         """Release the camera."""
         self._closed = True
@@ -200,19 +206,22 @@ class VirtualCamera:
         middle_s = start_s + self._exposure_s / 2
         logger.debug("frame %d exposed at %.4f s", number, start_s)
         return Frame(
-            pixels=self._picture(number, middle_s),
+            pixels=self._picture(number, middle_s, self._take_memory()),
             exposure_start_s=start_s,
             exposure_end_s=start_s + self._exposure_s,
             pose=self._poses.reported_at(middle_s),
             sequence_number=number,
         )
 
-    def _picture(self, number: int, t_s: float) -> UInt8Image:
+    def _take_memory(self) -> UInt8Image:
+        return self._memory.take((self._config.height_px, self._config.width_px))
+
+    def _picture(self, number: int, t_s: float, out: UInt8Image) -> UInt8Image:
         pose = self._poses.true_pose_at(t_s)
         light = self._renderer.render(pose.x_um, pose.y_um, pose.z_um)
         rng = np.random.default_rng([self._seed, 0xCA3E7A, number])
         gain = self._exposure_s / self._config.exposure_s
-        return self._sensor.expose(light, rng, gain)
+        return self._sensor.expose(light, rng, gain, out)
 
     def _check_open(self) -> None:
         if self._closed:

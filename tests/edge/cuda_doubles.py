@@ -4,6 +4,7 @@ They have the members that the adapters use and no others, with the parameters o
 real ones; tests compare these with pycuda's source and the installed cuda-bindings.
 """
 
+import ctypes
 import gc
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,8 @@ PYCUDA_NAMES = {
     "pagelocked_empty": "shape, dtype, order='C', mem_flags=0",
     "HostPointer.get_device_pointer": "",
     "PagelockedHostAllocation.free": "",
+    "register_host_memory": "ary, flags=0",
+    "RegisteredHostMemory.unregister": "",
     "mem_alloc": "bytes",
     "DeviceAllocation.free": "",
     "DeviceAllocation.__int__": "",
@@ -82,6 +85,12 @@ class FakePycuda:
         allocation = self._do(lambda: self._gpu.allocate("host", int(np.prod(shape))))
         return np.asarray(_PycudaHost(self, allocation, shape, mem_flags))
 
+    def register_host_memory(self, ary: Any, flags: int = 0) -> Any:
+        assert flags == 0
+        assert ary.flags.c_contiguous
+        allocation = self._do(lambda: self._gpu.register(_bytes_of(ary)))
+        return np.asarray(_PycudaRegistered(self, allocation, ary))
+
     def mem_alloc(self, bytes: int) -> Any:
         return _PycudaBlock(self, self._do(lambda: self._gpu.allocate("device", bytes)))
 
@@ -119,6 +128,15 @@ class _PycudaHost:
         return self._allocation.address
 
     def free(self) -> None:
+        self._cuda._do(lambda: self._cuda._gpu.free(self._allocation))
+
+
+class _PycudaRegistered:
+    def __init__(self, cuda: FakePycuda, allocation: Allocation, ary: Any) -> None:
+        self._cuda, self._allocation, self.base = cuda, allocation, ary
+        self.__array_interface__ = ary.__array_interface__
+
+    def unregister(self) -> None:
         self._cuda._do(lambda: self._cuda._gpu.free(self._allocation))
 
 
@@ -161,6 +179,10 @@ class _PycudaEvent:
 
     def __del__(self) -> None:
         _forget(self._cuda, self.mark)
+
+
+def _bytes_of(ary: Any) -> Any:
+    return ary.reshape(-1).view(np.uint8)
 
 
 def _forget(cuda: FakePycuda, thing: Any) -> None:
@@ -221,6 +243,18 @@ class FakeRuntime:
         return self._do(lambda: self._gpu.find(pHost).address)
 
     def cudaFreeHost(self, ptr: int) -> Any:  # noqa: N802
+        return self._do(lambda: self._gpu.free(self._gpu.find(ptr)))
+
+    def cudaHostRegister(self, ptr: int, size: int, flags: int) -> Any:  # noqa: N802
+        assert flags == 0
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(ptr))
+
+        def register() -> None:
+            self._gpu.register(memory)
+
+        return self._do(register)
+
+    def cudaHostUnregister(self, ptr: int) -> Any:  # noqa: N802
         return self._do(lambda: self._gpu.free(self._gpu.find(ptr)))
 
     def cudaMalloc(self, size: int) -> Any:  # noqa: N802

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 POISON = 0xDB
+PAGE_BYTES = 4096
 
 
 class MisuseError(AssertionError):
@@ -38,6 +39,12 @@ class Allocation:
     @property
     def address(self) -> int:
         return int(self.memory.ctypes.data)
+
+    def is_locked_in(self, start: int, end: int) -> bool:
+        """Whether it shares a page with the bytes from `start` to `end`."""
+        first = self.address // PAGE_BYTES
+        last = (self.address + self.memory.nbytes - 1) // PAGE_BYTES
+        return first <= (end - 1) // PAGE_BYTES and start // PAGE_BYTES <= last
 
     def checksum(self) -> int:
         return zlib.crc32(self.memory)
@@ -113,6 +120,21 @@ class SimulatedGpu:
     def allocate(self, kind: str, n_bytes: int) -> Allocation:
         self.enter(f"allocate {kind}")
         made = Allocation(kind, np.full(n_bytes, POISON, np.uint8))
+        self._live.append(made)
+        self._addresses[made.address] = made
+        return made
+
+    def register(self, memory: Any) -> Allocation:
+        """Page-lock memory that is there: whole pages that nothing else is in."""
+        self.enter("register")
+        known = [live for live in self._live if isinstance(live, Allocation)]
+        start, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+        if start % PAGE_BYTES:
+            raise MisuseError(f"{start:#x} is not the start of a page")
+        for other in known:
+            if other.kind == "host" and other.is_locked_in(start, end):
+                raise MisuseError("a page is locked twice")
+        made = Allocation("host", memory)
         self._live.append(made)
         self._addresses[made.address] = made
         return made
