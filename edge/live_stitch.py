@@ -14,76 +14,30 @@ wait for their children; per tile only its position and seam errors.
 """
 
 import logging
-import os
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 
 from bifocus.edge.canvas import Canvas, plan_canvas
-from bifocus.edge.fixed_lag import LAG_ROWS, FixedLagPlacement
+from bifocus.edge.fixed_lag import FixedLagPlacement
 from bifocus.edge.loop_closure import Cell
-from bifocus.edge.mosaic import FEATHER_PX, MosaicRenderer
+from bifocus.edge.mosaic import TileLoader as LoadTile
 from bifocus.edge.placement import Placement
 from bifocus.edge.plan import ScanPlan
 from bifocus.edge.quality_layer import TileNote, write_quality_layer
-from bifocus.edge.ready_tiles import Box, ReadyTiles, box_of
+from bifocus.edge.ready_tiles import Box, box_of
 from bifocus.edge.registration import EdgeStrips, extract_strips
 from bifocus.edge.seams import SeamRegister
-from bifocus.edge.slide_fields import SlideLayout
-from bifocus.edge.slide_file import (
-    BACKGROUND_GREY,
-    ChromaSubsampling,
-    OnPublish,
-    SlideDescription,
-    SlideWriter,
-)
-from bifocus.edge.tile_codec import SlideCodec
+from bifocus.edge.slide_file import SlideDescription
+from bifocus.edge.slide_filling import OnTile, SlideFilling, StitchOptions
 from bifocus.errors import ConfigError
-from bifocus.records import UInt8Image
 
 logger = logging.getLogger(__name__)
 
 # How far from its predicted place a tile that is not final may still come to lie.
 REACH_PX = 64.0
 QUALITY_NAME = "quality.ome.tiff"
-LOOK_AHEAD = 6  # Slide tiles for which source tiles are loaded ahead, at the end.
-LEAST_CACHE_TILES = 8  # What meets in a column of slide tiles, and its neighbour.
 
-__all__ = ["Canvas", "LiveStitcher", "StitchOptions", "plan_canvas"]
-
-LoadTile = Callable[[int, int], UInt8Image]
-OnTile = Callable[[int, int, int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StitchOptions:
-    """How the slide is stitched and written.
-
-    Attributes
-    ----------
-    lag_rows
-        Rows that stay open behind the one last completed.
-    feather_px
-        See `MosaicRenderer`.
-    cache_mb
-        Decoded source tiles kept, at most, in 10^6 bytes (eight tiles at least).
-    tile_px, layout, codec, jpeg_quality, chroma_subsampling, sync_every, label
-        See `SlideWriter`.
-    """
-
-    lag_rows: int = LAG_ROWS
-    feather_px: int = FEATHER_PX
-    cache_mb: float = 100.0
-    tile_px: int = 512
-    layout: SlideLayout = "hybrid"
-    codec: SlideCodec = "jpeg"
-    jpeg_quality: int = 90
-    chroma_subsampling: ChromaSubsampling = "444"
-    sync_every: int = 16
-    label: UInt8Image | None = None
+__all__ = ["Canvas", "LiveStitcher", "LoadTile", "StitchOptions", "plan_canvas"]
 
 
 class LiveStitcher:
@@ -146,39 +100,12 @@ class LiveStitcher:
             (plan.step_um[0] / plan.pixel_um, plan.step_um[1] / plan.pixel_um),
             self._cut_again,
         )
-        band_rows = max(1, plan.field_px[1] // options.tile_px)
-        self._ready = ReadyTiles(size_px, options.tile_px, band_rows)
-        self._queue: deque[Cell] = deque()
         self._per_arrival = 1
         self._not_final = set(canvas.nominal)
         self._row = min(row for row, _ in self._not_final)
-        self._in_use: dict[Cell, Box] = {}
-        self._size_px = size_px
-        self._n_outside = 0
         self._notes: dict[Cell, TileNote] = {}
-        height_px, width_px = plan.field_px[1], plan.field_px[0]
-        self._renderer = MosaicRenderer(
-            [],
-            (height_px, width_px),
-            load_tile,
-            feather_px=options.feather_px,
-            background=(BACKGROUND_GREY, BACKGROUND_GREY, BACKGROUND_GREY),
-            cache_tiles=max(
-                LEAST_CACHE_TILES,
-                int(options.cache_mb * 1e6 / (3 * height_px * width_px)),
-            ),
-        )
-        self._writer = SlideWriter(
-            slide_path,
-            description,
-            tile_px=options.tile_px,
-            layout=options.layout,
-            codec=options.codec,
-            jpeg_quality=options.jpeg_quality,
-            chroma_subsampling=options.chroma_subsampling,
-            sync_every=options.sync_every,
-            label=options.label,
-            on_publish=None if on_tile is None else _first_version(on_tile),
+        self._slide = SlideFilling(
+            slide_path, description, plan.field_px, load_tile, options, on_tile
         )
 
     @property
@@ -225,7 +152,7 @@ class LiveStitcher:
         if is_late:
             self._places.place_late(cell, pairs)
             self._accept([cell])
-        self._write(self._per_arrival)
+        self._slide.fill(self._per_arrival)
 
     def finish(self) -> Placement:
         """Place and write everything that came; close the slide.
@@ -246,23 +173,21 @@ class LiveStitcher:
         self._places.account(self._seams.pairs)
         self._not_final.clear()
         self._accept(final)
-        with ThreadPoolExecutor(_count_cores(), thread_name_prefix="load") as pool:
-            self._write(len(self._queue), pool)
-        self._writer.close(self._tile_notes())
+        self._slide.finish(self._tile_notes())
         if self._notes:
-            beside = self._writer.path.with_name(QUALITY_NAME)
+            beside = self._slide.path.with_name(QUALITY_NAME)
             write_quality_layer(beside, self._plan, self._notes)
-        if self._n_outside:
+        if self._slide.n_outside:
             logger.warning(
                 "%d tiles reach beyond the slide's border and were cut there; "
                 "calibrate the stage's scale",
-                self._n_outside,
+                self._slide.n_outside,
             )
         return self._places.to_placement()
 
     def abandon(self) -> None:
         """Close the slide as it is; for a scan that failed. May follow anything."""
-        self._writer.close()
+        self._slide.abandon()
 
     def _tile_notes(self) -> dict[str, str]:
         """Return what the metadata tell of each tile, by its name."""
@@ -281,21 +206,12 @@ class LiveStitcher:
             self._seams.take_pairs_above(self._places.first_row_in_use)
         )
         self._accept(final)
-        self._per_arrival = 1 + len(self._queue) // self._plan.columns
+        self._per_arrival = 1 + self._slide.n_waiting // self._plan.columns
 
     def _accept(self, final: list[Cell]) -> None:
-        """Let the renderer have final tiles, and queue what has become ready."""
-        tiles = self._places.tiles_of(final)
-        self._renderer.add(tiles)
-        boxes = {
-            (tile.row, tile.column): box_of((tile.x_px, tile.y_px), self._plan.field_px)
-            for tile in tiles
-        }
-        self._in_use.update(boxes)
-        self._not_final -= boxes.keys()
-        self._n_outside += sum(map(self._is_outside, boxes.values()))
-        self._ready.reach(boxes.values())
-        self._queue.extend(self._ready.take_ready(self._open_boxes()))
+        """Let the slide have final tiles."""
+        self._not_final.difference_update(final)
+        self._slide.accept(self._places.tiles_of(final), self._open_boxes())
 
     def _open_boxes(self) -> list[Box]:
         """Where tiles without a final place may lie.
@@ -314,35 +230,6 @@ class LiveStitcher:
             for cell in (*missing, *first_open.values())
         ]
 
-    def _write(self, n_tiles: int, pool: Executor | None = None) -> None:
-        """Render and write the next tiles; what then shows nowhere else is let go.
-
-        With a pool, source tiles are loaded ahead by it.
-        """
-        if not self._queue:
-            return
-        size = self._writer.tile_px
-        for _ in range(min(n_tiles, len(self._queue))):
-            row, column = self._queue.popleft()
-            if pool is not None:
-                for below, across in islice(self._queue, LOOK_AHEAD):
-                    self._renderer.prepare(across * size, below * size, size, pool)
-            pixels = self._renderer.render(column * size, row * size, size, size)
-            self._writer.write_tile(row, column, pixels)
-        if not self._queue:
-            self._writer.flush()
-            done = [
-                c for c, box in self._in_use.items() if not self._ready.is_needed(box)
-            ]
-            self._renderer.forget(done)
-            for cell in done:
-                del self._in_use[cell]
-
-    def _is_outside(self, box: Box) -> bool:
-        left, top, right, bottom = box
-        width_px, height_px = self._size_px
-        return left < 0 or top < 0 or right > width_px or bottom > height_px
-
     def _cut_again(self, row: int, column: int) -> EdgeStrips:
         return extract_strips(
             self._load_tile(row, column),
@@ -351,17 +238,3 @@ class LiveStitcher:
             overlap_x_px=self._plan.overlap_px[0],
             overlap_y_px=self._plan.overlap_px[1],
         )
-
-
-def _first_version(on_tile: OnTile) -> OnPublish:
-    """Every tile of the slide is written once."""
-
-    def on_publish(level: int, row: int, column: int) -> None:
-        on_tile(level, row, column, 1)
-
-    return on_publish
-
-
-def _count_cores() -> int:
-    """Return how many cores this process may use, four at most."""
-    return min(4, len(os.sched_getaffinity(0)))
