@@ -23,7 +23,6 @@ levels as SubIFDs; see `slide_layout`.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -39,8 +38,9 @@ from bifocus.edge.pyramid import (
     compute_valid_size,
     pad_by_replication,
 )
+from bifocus.edge.slide_appending import OnPublish, TileAppender
 from bifocus.edge.slide_fields import HeadPlan, SlideLayout
-from bifocus.edge.slide_layout import TileTable, compose_head, pack_slot
+from bifocus.edge.slide_layout import compose_head
 from bifocus.edge.slide_pictures import BACKGROUND_GREY, MACRO, start_pictures
 from bifocus.edge.slide_reader import SlideReader, write_thumbnail
 from bifocus.edge.tile_codec import ChromaSubsampling, SlideCodec, make_codec
@@ -50,6 +50,7 @@ from bifocus.records import UInt8Image
 __all__ = [
     "BACKGROUND_GREY",
     "ChromaSubsampling",
+    "OnPublish",
     "SlideDescription",
     "SlideReader",
     "SlideWriter",
@@ -57,18 +58,6 @@ __all__ = [
 ]
 
 OpenFile = Callable[[Path, bytes, int], GrowingFile]
-OnPublish = Callable[[int, int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AppendedTile:
-    """A tile whose bytes are in the file but whose slot still shows the grey tile."""
-
-    table: TileTable
-    level: int
-    cell: Cell
-    start: int
-    n_bytes: int
 
 
 class SlideWriter:
@@ -135,7 +124,6 @@ class SlideWriter:
         self.levels = compute_level_sizes(
             description.width_px, description.height_px, tile_px
         )
-        self._on_publish = on_publish
         self._sync_every = sync_every
         background = np.full(3, BACKGROUND_GREY, dtype=np.uint8)
         self._reduced = ReducedTiles(self.levels, tile_px, background)
@@ -156,10 +144,9 @@ class SlideWriter:
             self._plan, compose_ome_xml(description, self._plan.beside())
         )
         self._smallest: UInt8Image | None = None
-        self._end = len(self._head.image)
-        self._appended: list[_AppendedTile] = []
         least_bytes = self._head.empty_tile_at + self._codec.most_bytes(tile_px)
-        self._file = open_file(self.path, self._head.image, least_bytes)
+        file = open_file(self.path, self._head.image, least_bytes)
+        self._tiles = TileAppender(file, len(self._head.image), on_publish)
         self._is_open = True
 
     @property
@@ -197,13 +184,13 @@ class SlideWriter:
             for reduced in self._reduced.add(cell, tile):
                 parent = reduced.row, reduced.column
                 self._append(reduced.level, parent, reduced.pixels)
-            if len(self._appended) >= self._sync_every:
-                self._publish()
+            if self._tiles.n_appended >= self._sync_every:
+                self._tiles.publish()
 
     def flush(self) -> None:
         """Make every tile written so far visible to readers; raises SlideFileError."""
         with self._closing_on_failure():
-            self._publish()
+            self._tiles.publish()
 
     def close(self, tile_notes: Mapping[str, str] | None = None) -> None:
         """Complete the reduced levels with background, sync and close; may be repeated.
@@ -225,13 +212,10 @@ class SlideWriter:
                 parent = reduced.row, reduced.column
                 self._append(reduced.level, parent, reduced.pixels)
             self._append_macro()
-            self._publish()
+            self._tiles.publish()
             if tile_notes:
                 self._replace_xml(tile_notes)
-            # The offsets must be on disk before the spare length goes.
-            self._file.sync()
-            self._file.truncate(self._end)
-            self._file.sync()
+            self._tiles.finish()
         self._abandon()
 
     def __enter__(self) -> "SlideWriter":
@@ -251,7 +235,7 @@ class SlideWriter:
         if level == len(self.levels) - 1:
             self._smallest = tile
         payload = self._codec.encode(tile).ljust(len(self._plan.empty_tile), b"\0")
-        self._append_bytes(self._head.tables[level], level, cell, payload)
+        self._tiles.append(self._head.tables[level], level, cell, payload)
 
     def _append_macro(self) -> None:
         """Show the last level, which is one tile, as the macro."""
@@ -261,57 +245,12 @@ class SlideWriter:
         (macro,) = macros
         shown = self._smallest[: macro.height_px, : macro.width_px]
         payload = macro.codec.encode(shown).ljust(len(macro.jpeg), b"\0")
-        self._append_bytes(self._head.picture_tables[MACRO], -1, (0, 0), payload)
-
-    def _append_bytes(
-        self, table: TileTable, level: int, cell: Cell, payload: bytes
-    ) -> None:
-        try:
-            self._file.write_at(self._end, payload)
-        except SlideFileError:
-            # A full disk has no room for this tile, but the slots of the tiles
-            # before it exist already.
-            with contextlib.suppress(SlideFileError):
-                self._publish()
-            raise
-        self._appended.append(
-            _AppendedTile(
-                table=table,
-                level=level,
-                cell=cell,
-                start=self._end,
-                n_bytes=len(payload),
-            )
-        )
-        self._end += len(payload)
+        self._tiles.append(self._head.picture_tables[MACRO], -1, (0, 0), payload)
 
     def _replace_xml(self, tile_notes: Mapping[str, str]) -> None:
-        """Append the metadata anew; then one write within a sector shows them."""
+        """Bring the metadata up to date."""
         xml = compose_ome_xml(self._plan.description, self._plan.beside(), tile_notes)
-        payload = xml.encode() + b"\0"
-        start = -(-self._end // 2) * 2  # TIFF wants values at even positions.
-        self._file.write_at(start, payload)
-        self._end = start + len(payload)
-        self._file.sync()
-        slot = pack_slot(len(payload)) + pack_slot(start)
-        self._file.write_at(self._head.xml_count_at, slot)
-
-    def _publish(self) -> None:
-        """Bytes are in the file: counts, sync, offsets. The order is the feature."""
-        if not self._appended:
-            return
-        for tile in self._appended:
-            for slot in tile.table.count_slots(tile.cell):
-                self._file.write_at(slot, pack_slot(tile.n_bytes))
-        self._file.sync()
-        for tile in self._appended:
-            for slot in tile.table.offset_slots(tile.cell):
-                self._file.write_at(slot, pack_slot(tile.start))
-        published, self._appended = self._appended, []
-        if self._on_publish is not None:
-            for tile in published:
-                if tile.level >= 0:
-                    self._on_publish(tile.level, *tile.cell)
+        self._tiles.replace_text(xml, self._head.xml_count_at)
 
     @contextlib.contextmanager
     def _closing_on_failure(self) -> Iterator[None]:
@@ -325,7 +264,7 @@ class SlideWriter:
 
     def _abandon(self) -> None:
         self._is_open = False
-        self._file.close()
+        self._tiles.close()
 
     def _crop_and_pad(self, cell: Cell, pixels: UInt8Image) -> UInt8Image:
         """Return a full tile whose part beyond the image repeats its edge."""
