@@ -91,7 +91,7 @@ def measure_optics(bench: Bench, before: Mapping[str, StepResult]) -> StepResult
     )
     readout = fit_readout(
         stack.planes,
-        stack.z_um,
+        fit.plane_um,
         fit.focus_um,
         # Pairs weight the blocks otherwise than the fit does: relief is doubt of F.
         fit.focus_spread_um,
@@ -245,6 +245,7 @@ def _describe(
             },
             "focus_um": fit.focus_um,
             "focus_um_of_sharpness": focus.values["focus_um"].value,
+            "plane_scatter_um": round(fit.scatter_um, 4),
             "partially_coherent_gain_nats": round(fit.gain_nats, 1),
             "offset_sd_ratio": round(readout.sd_ratio, 3),
             "offset_range_um": round(readout.readout.range_um, 3),

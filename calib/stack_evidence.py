@@ -104,7 +104,7 @@ class StackEvidence:
     """
 
     z_um: Float64
-    cross: Float32
+    cross: Float64
     count: Float64
     frequency_per_px: Float64
     overlap: float
@@ -195,7 +195,7 @@ def gather_evidence(
     first = int(np.ceil(2 * _RINGS * _LEAST_CYCLES / block_px))
     return StackEvidence(
         z_um=np.asarray(z_um, dtype=np.float64),
-        cross=np.ascontiguousarray(cross[:, :, first:]),
+        cross=np.ascontiguousarray(cross[:, :, first:], dtype=np.float64),
         count=rings.count[first:],
         frequency_per_px=rings.frequency_per_px[first:],
         overlap=layout.overlap,

@@ -1,0 +1,158 @@
+"""Heights of a stack's planes, fitted together with the optics.
+
+A drive that repeats to some hundredths of a micrometre puts every plane a little beside
+where it was sent. All blocks see that alike, and take it for phase and aberration,
+which trade against each other along a flat valley. So each plane may lie elsewhere, by
+a normal scatter whose standard deviation the stack itself tells (EM: A. P. Dempster et
+al., J. R. Stat. Soc. B 39 (1977) 1).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bifocus.calib.optics_search import FINE_STEP, PARAMETER_STEPS, OpticsSearch
+from bifocus.calib.stack_evidence import StackEvidence
+from bifocus.calib.stack_likelihood import plane_slopes
+
+Float64 = npt.NDArray[np.float64]
+
+# In units of defocus: step of differences, scatter at first, and its bounds.
+_STEP = 0.01
+_FIRST_SD, _LEAST_SD, _MOST_SD = 0.03, 0.003, 0.25
+_MOST_TURNS = 8
+_MOST_DAMPING = 1e6
+# Of one step.
+_LONGEST = np.array([0.05, 0.1, 0.05, 0.1, 0.3])
+_SETTLED_NATS = 0.3
+# As far as instruments differ at all: what a stack that tells nothing leaves.
+PRIOR_SD = np.array([0.15, 0.3, 0.1, 0.3, 1.0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneFit:
+    """Optics and heights of planes, as the stack tells them together.
+
+    Attributes
+    ----------
+    search
+        At the likeliest point; its evidence has the planes where they were found.
+    covariance
+        Of the point, from noise and the scatter of the planes; shape (p, p).
+    by_block
+        By how much each block alone draws the point away, shape (p, blocks).
+    scatter_um
+        Standard deviation of the planes' heights.
+    """
+
+    search: OpticsSearch
+    covariance: Float64
+    by_block: Float64
+    scatter_um: float
+
+
+def fit_planes(search: OpticsSearch) -> PlaneFit:
+    """Go on from a search's point with the planes free."""
+    search = dataclasses.replace(search, focus_step=FINE_STEP)
+    for _ in range(2):
+        search.focus_um = search.fit_at(search.point).focus_um
+    sent = search.evidence
+    moved_um: Float64 = np.zeros(sent.z_um.size)
+    sd_um = _FIRST_SD * search.unit_um
+    damping = 0.0
+    for _ in range(_MOST_TURNS):
+        gradient, bend = _derivatives(search)
+        own = np.diag(_inverse(bend, search.point.size, sd_um))[search.point.size :]
+        pull = gradient.sum(axis=1)
+        pull[search.point.size :] += moved_um / sd_um**2
+        before = search.cost + float(moved_um @ moved_um) / (2 * sd_um**2)
+        gain = -1.0
+        while gain < 0 and damping < _MOST_DAMPING:
+            inverse = _inverse(bend, search.point.size, sd_um, damping)
+            tried, further_um = _moved(search, sent, moved_um, -inverse @ pull)
+            gain = before - tried.cost
+            gain -= float(further_um @ further_um) / (2 * sd_um**2)
+            damping = damping / 10 if gain >= 0 else 10 * damping + 1
+        if gain < 0:
+            break
+        search, moved_um = tried, further_um
+        sd_um = float(np.sqrt(np.mean(moved_um**2 + np.minimum(own, sd_um**2))))
+        low, high = _LEAST_SD * search.unit_um, _MOST_SD * search.unit_um
+        sd_um = min(max(sd_um, low), high)
+        if gain < _SETTLED_NATS and damping < 1:
+            break
+    gradient, bend = _derivatives(search)
+    size = search.point.size
+    inverse = _inverse(bend, size, sd_um)
+    return PlaneFit(
+        search=search,
+        covariance=inverse[:size, :size],
+        by_block=-inverse[:size] @ gradient,
+        scatter_um=sd_um,
+    )
+
+
+def _moved(
+    search: OpticsSearch, sent: StackEvidence, moved_um: Float64, step: Float64
+) -> tuple[OpticsSearch, Float64]:
+    """Return the search a step further, foci found anew, and where planes are then."""
+    size = search.point.size
+    low, high = np.array(search.bounds()).T
+    step = step / max(1.0, float(np.abs(step[:size] / _LONGEST[:size]).max()))
+    further_um = moved_um + step[size:]
+    tried = dataclasses.replace(
+        search,
+        evidence=dataclasses.replace(sent, z_um=sent.z_um + further_um),
+        point=np.clip(search.point + step[:size], low, high),
+    )
+    for _ in range(3):
+        tried.focus_um = tried.fit_at(tried.point).focus_um
+    return tried, further_um
+
+
+def _derivatives(search: OpticsSearch) -> tuple[Float64, Float64]:
+    """Return gradient (p + planes, blocks) and Hessian (p + planes, p + planes)."""
+    size, planes = search.point.size, search.evidence.z_um.size
+    own_gradient, own_bend = search.derivatives()
+    step_um = _STEP * search.unit_um
+    bend = np.zeros((size + planes, size + planes))
+    bend[:size, :size] = own_bend.sum(axis=(2, 3))
+    for number in range(planes):
+        shift_um = np.zeros(planes)
+        shift_um[number] = step_um
+        ahead, behind = (
+            _slopes(search, search.point, sign * shift_um).sum(axis=0)
+            for sign in (1, -1)
+        )
+        bend[size + number, size:] = (ahead - behind) / (2 * step_um)
+    low, high = np.array(search.bounds()).T
+    still_um = np.zeros(planes)
+    for number in range(size):
+        move = np.zeros(size)
+        move[number] = PARAMETER_STEPS[number]
+        ends = [np.clip(search.point + sign * move, low, high) for sign in (1, -1)]
+        ahead, behind = (_slopes(search, end, still_um).sum(axis=0) for end in ends)
+        mixed = (ahead - behind) / float(ends[0][number] - ends[1][number])
+        bend[number, size:] = bend[size:, number] = mixed
+    slopes = _slopes(search, search.point, still_um).T
+    return np.concatenate([own_gradient.sum(axis=2), slopes]), (bend + bend.T) / 2
+
+
+def _slopes(search: OpticsSearch, point: Float64, shift_um: Float64) -> Float64:
+    """Return dJ / dz of the planes with all foci at their best."""
+    sent = search.evidence
+    evidence = dataclasses.replace(sent, z_um=sent.z_um + shift_um)
+    fit = search.fit_at(point, evidence)
+    step_um = _STEP * search.unit_um
+    return plane_slopes(evidence, search.optics_at(point), fit.focus_um, step_um)
+
+
+def _inverse(bend: Float64, size: int, sd_um: float, damping: float = 0.0) -> Float64:
+    """Return the inverse of the Hessian and the priors; also where it is no minimum."""
+    prior = np.full(len(bend), sd_um)
+    prior[:size] = PRIOR_SD[:size]
+    values, vectors = np.linalg.eigh(bend * np.outer(prior, prior))
+    inverse = (vectors / (np.abs(values) + 1 + damping)) @ vectors.T
+    return np.asarray(inverse * np.outer(prior, prior))
