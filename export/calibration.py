@@ -1,7 +1,9 @@
 """Pictures to calibrate INT8 with: like those of training, never those that judge.
 
 Three sources, in this order: pairs that the user names, tissue of the training slides
-where it is present, and simulated pairs of procedural tissue, which need nothing.
+where it is present, and simulated pairs of procedural tissue, which need nothing. To
+the latter two come pictures of noise: what is no tissue lies outside their ranges, and
+would be cut off.
 """
 
 from collections.abc import Iterable
@@ -11,6 +13,7 @@ import numpy as np
 
 from bifocus.errors import ConfigError
 from bifocus.export.parity import Pictures
+from bifocus.export.parity_pictures import coloured_noise
 from bifocus.hal.procedural_tissue import make_procedural_tissue
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.evaluation_set import CONDITIONS, SimulatedPairs, Texture
@@ -20,6 +23,8 @@ from bifocus.model.textures import find_data_dir, list_textures
 from bifocus.records import UInt8Image
 
 N_PICTURES = 24
+_N_NOISE = 4
+_NOISE_SEED = 100  # not that of the pictures that judge
 _PATCH_PX = 160
 _TEXTURE_PX = 400
 # Patches of one instrument share the tables of the physics fusion.
@@ -29,24 +34,10 @@ _OFFSETS_UM: Final = (0.4, -0.9, 0.0, 1.3, -0.2, 2.0, -1.6, 0.75)
 
 def default_pictures(inputs: tuple[str, ...]) -> tuple[list[Pictures], str]:
     """Return the best pictures that are at hand, and what they are."""
-    try:
-        files = list_textures(find_data_dir(), "train")
-    except ConfigError:
-        pictures = simulated_pairs(inputs, count=N_PICTURES, seed=1)
-        return pictures, f"{N_PICTURES} simulated pairs of procedural tissue"
-    request = StoreRequest(
-        n=N_PICTURES, patch_px=_PATCH_PX, per_instrument=_PER_INSTRUMENT
-    )
-    pictures = []
-    for number in range(N_PICTURES):
-        patch = render_patch(request, number, files)
-        shots = {"minus": patch.minus, "plus": patch.plus, "physics": patch.physics}
-        first, second = "minus", "plus"
-        if patch.is_plus_sharper:
-            first, second = second, first
-        shots |= {"sharper": shots[first], "other": shots[second]}
-        pictures.append(_batched(shots, inputs))
-    return pictures, f"{N_PICTURES} pairs rendered from the training slides"
+    pictures, origin = _tissue(inputs)
+    size_px = (_PATCH_PX, _PATCH_PX)
+    noise = [coloured_noise(inputs, size_px, _NOISE_SEED + n) for n in range(_N_NOISE)]
+    return [*pictures, *noise], f"{origin}, and {_N_NOISE} of noise"
 
 
 def pictures_from(
@@ -99,6 +90,27 @@ def simulated_pair(number: int, *, seed: int) -> EvaluationPair:
         seed=1000 * seed + number,
     )
     return pair
+
+
+def _tissue(inputs: tuple[str, ...]) -> tuple[list[Pictures], str]:
+    try:
+        files = list_textures(find_data_dir(), "train")
+    except ConfigError:
+        pictures = simulated_pairs(inputs, count=N_PICTURES, seed=1)
+        return pictures, f"{N_PICTURES} simulated pairs of procedural tissue"
+    request = StoreRequest(
+        n=N_PICTURES, patch_px=_PATCH_PX, per_instrument=_PER_INSTRUMENT
+    )
+    pictures = []
+    for number in range(N_PICTURES):
+        patch = render_patch(request, number, files)
+        shots = {"minus": patch.minus, "plus": patch.plus, "physics": patch.physics}
+        first, second = "minus", "plus"
+        if patch.is_plus_sharper:
+            first, second = second, first
+        shots |= {"sharper": shots[first], "other": shots[second]}
+        pictures.append(_batched(shots, inputs))
+    return pictures, f"{N_PICTURES} pairs rendered from the training slides"
 
 
 def _middle(picture: UInt8Image) -> UInt8Image:

@@ -46,7 +46,7 @@ def make_test_pair(
         PictureSet(name=name, pictures=pictures, fused=reference(pictures))
         for name, pictures in (
             (TISSUE, fit_pictures(tissue, size_px)),
-            (NOISE, _noise_pictures(inputs, size_px)),
+            (NOISE, coloured_noise(inputs, size_px, _SEED)),
         )
     ]
 
@@ -57,6 +57,20 @@ def simulated_shots() -> tuple[dict[str, UInt8Image], PairOptics]:
 
     pair = simulated_pair(0, seed=_SEED)
     return {"minus": pair.minus, "plus": pair.plus}, pair.optics
+
+
+def coloured_noise(
+    inputs: tuple[str, ...], size_px: tuple[int, int], seed: int
+) -> Pictures:
+    """Return pictures without any tissue, alike as two shots of one field are."""
+    rng = np.random.default_rng(seed)
+    shape = (1, *size_px, 3)
+    field = gaussian_filter(rng.normal(size=shape), (0, 2, 2, 0))
+    common = 150 + 40 * field / field.std()
+    return {
+        name: np.clip(common + rng.normal(0, _NOISE_SD, shape), 0, 255).astype(np.uint8)
+        for name in inputs
+    }
 
 
 def pack_test_pair(sets: list[PictureSet]) -> bytes:
@@ -105,14 +119,3 @@ def fit_pictures(pictures: Pictures, size_px: tuple[int, int]) -> Pictures:
         mirrored = np.pad(batch, border, mode="symmetric")
         fitted[key] = np.ascontiguousarray(mirrored[:, :rows, :columns])
     return fitted
-
-
-def _noise_pictures(inputs: tuple[str, ...], size_px: tuple[int, int]) -> Pictures:
-    rng = np.random.default_rng(_SEED)
-    shape = (1, *size_px, 3)
-    field = gaussian_filter(rng.normal(size=shape), (0, 2, 2, 0))
-    common = 150 + 40 * field / field.std()
-    return {
-        name: np.clip(common + rng.normal(0, _NOISE_SD, shape), 0, 255).astype(np.uint8)
-        for name in inputs
-    }
