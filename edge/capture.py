@@ -59,6 +59,11 @@ class Microscope:
         Shoot a pair from the side on which the last one ended, instead of upward.
     frames
         Lends the camera its memory between `begin` and `end`; None leaves it its own.
+
+    Attributes
+    ----------
+    origin_um
+        What is added to each x and y that the stage is told.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Microscope:
         self.clock = clock
         self.is_z_serpentine = is_z_serpentine
         self._frames = frames if isinstance(camera, BorrowingCamera) else None
+        self.origin_um = (0.0, 0.0)
         self.waits = Waits()
         self.shots = 0
         self._ended_above = False
@@ -98,7 +104,7 @@ class Microscope:
     def approach(self, x_um: float, y_um: float, z_um: float) -> None:
         """Go where the scan begins; its time is the way there, not the scan's pace."""
         start_s = self.clock.monotonic_s()
-        self.stage.move_to(StagePosition(x_um=x_um, y_um=y_um, z_um=z_um))
+        self.stage.move_to(self._place(x_um, y_um, z_um))
         self.waits.approach_s += self.clock.monotonic_s() - start_s
 
     def shoot(self, x_um: float, y_um: float, z_um: float) -> Frame:
@@ -107,7 +113,7 @@ class Microscope:
         return self._shoot(x_um, y_um, z_um)
 
     def _shoot(self, x_um: float, y_um: float, z_um: float) -> Frame:
-        receipt = self._move(StagePosition(x_um=x_um, y_um=y_um, z_um=z_um))
+        receipt = self._move(self._place(x_um, y_um, z_um))
         return self._wait_for_frame(lambda: self.camera.grab(after=receipt))
 
     def shoot_pair(
@@ -144,7 +150,7 @@ class Microscope:
         self, camera: EarlyCamera, x_um: float, y_um: float, z_um: float
     ) -> PendingFrame:
         """Go there, and return as soon as the stage may move again."""
-        receipt = self._move(StagePosition(x_um=x_um, y_um=y_um, z_um=z_um))
+        receipt = self._move(self._place(x_um, y_um, z_um))
         start_s = self.clock.monotonic_s()
         pending = camera.begin(receipt)
         self.clock.sleep(pending.exposure_end_s - start_s)
@@ -164,6 +170,10 @@ class Microscope:
         self.waits.camera_s += self.clock.monotonic_s() - start_s
         self.shots += 1
         return frame
+
+    def _place(self, x_um: float, y_um: float, z_um: float) -> StagePosition:
+        by_x_um, by_y_um = self.origin_um
+        return StagePosition(x_um=x_um + by_x_um, y_um=y_um + by_y_um, z_um=z_um)
 
     def _move(self, target: StagePosition) -> MoveReceipt:
         start_s = self.clock.monotonic_s()

@@ -15,11 +15,14 @@ from bifocus.edge.focus_search import find_peak_um
 from bifocus.edge.focus_tracking import FocusTracker
 from bifocus.edge.journal import TileEntry
 from bifocus.edge.shots import Reading, Shot, Verdict
-from bifocus.records import TileVisit
+from bifocus.records import Frame, TileVisit
 
 
 class _SearchedFocus:
     """What the ways that search the focus have in common: the shot tells it all."""
+
+    def __init__(self, microscope: Microscope) -> None:
+        self._microscope = microscope
 
     def awaits(self, visit: TileVisit) -> bool:
         """Need no verdict: the next tile is searched anyway."""
@@ -40,6 +43,11 @@ class _SearchedFocus:
         reason = "the stack has no peak"
         return Verdict(status="flagged", focus_um=shot.focus_um, reason=reason)
 
+    def revisit(self, visit: TileVisit) -> tuple[Frame, ...]:
+        """Shoot it where it was in focus."""
+        place = visit.target
+        return (self._microscope.shoot(place.x_um, place.y_um, place.z_um),)
+
 
 class Stack(_SearchedFocus):
     """A z-stack around the expected focus on every tile, then one shot at its peak."""
@@ -49,7 +57,7 @@ class Stack(_SearchedFocus):
     def __init__(
         self, microscope: Microscope, tracker: FocusTracker, settings: Scan
     ) -> None:
-        self._microscope = microscope
+        super().__init__(microscope)
         self._tracker = tracker
         self._settings = settings
 
@@ -106,7 +114,7 @@ class FocusMap(_SearchedFocus):
     name = "focus-map"
 
     def __init__(self, microscope: Microscope, stack: Stack) -> None:
-        self._microscope = microscope
+        super().__init__(microscope)
         self._stack = stack
         self._map: dict[tuple[int, int], tuple[float, bool]] = {}
         self._survey_s = 0.0

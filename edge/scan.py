@@ -17,8 +17,9 @@ from bifocus.edge.fusers import FrameLocker, Fuser
 from bifocus.edge.journal import Journal, TileLine
 from bifocus.edge.loop_buffers import LoopBuffers
 from bifocus.edge.pipeline import Pipeline
+from bifocus.edge.place_check import PlaceCheck, find_reference
 from bifocus.edge.plan import ScanPlan, check_travel
-from bifocus.edge.scan_events import ScanControl, ScanEvents, StateChanged
+from bifocus.edge.scan_events import Fault, ScanControl, ScanEvents, StateChanged
 from bifocus.edge.scan_folder import ScanFolder
 from bifocus.edge.scan_result import ScanResult
 from bifocus.edge.slide_making import ScanSetup, SlideMaking, begin_session
@@ -148,6 +149,7 @@ class Scan:
             self._making.fuser.lock_frames(self._frames_to_fuse())
         pipeline = self._making.begin(journal)
         try:
+            self._recall(pipeline, journal, before)
             self._capture_all(pipeline, before, progress)
         except BaseException as error:
             # First of all the stage: leaving the pipeline waits for its work.
@@ -176,12 +178,30 @@ class Scan:
         self._events.publish(StateChanged(state="done", reason=""))
         return result
 
+    def _recall(
+        self, pipeline: Pipeline, journal: Journal, before: Sequence[TileLine]
+    ) -> None:
+        """Take up what was captured before a break, and make sure of the stage."""
+        entries = [line.entry for line in before]
+        self._strategy.recall(entries)
+        for line in before:
+            pipeline.replay(line)
+        if not 0 < len(entries) < len(self._setup.plan.visits):
+            return
+        check = PlaceCheck(
+            self._microscope,
+            self._strategy,
+            self._setup.folder.load_raw,
+            self._setup.plan.pixel_um,
+        )
+        said = check.run(find_reference(entries))
+        if said is not None:
+            journal.add_fault(said)
+            self._events.publish(Fault(text=said))
+
     def _capture_all(
         self, pipeline: Pipeline, before: Sequence[TileLine], progress: Progress | None
     ) -> None:
-        self._strategy.recall([line.entry for line in before])
-        for line in before:
-            pipeline.replay(line)
         plan, scan = self._setup.plan, self._setup.config.scan
         pixels = plan.field_px[0] * plan.field_px[1]
         guard = DiskGuard(

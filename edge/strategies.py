@@ -20,7 +20,7 @@ from bifocus.edge.journal import TileEntry
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.edge.shots import Reading, Shot, Verdict
 from bifocus.illumination import FlatFieldCorrection
-from bifocus.records import StagePosition, TileVisit, UInt8Image
+from bifocus.records import Frame, StagePosition, TileVisit, UInt8Image
 
 STRATEGIES = ("two-shot", "stack", "focus-map")
 
@@ -91,6 +91,10 @@ class Strategy(Protocol):
         """Learn from the journal what was known when the scan broke off."""
         ...
 
+    def revisit(self, visit: TileVisit) -> tuple[Frame, ...]:
+        """Shoot a known tile again, from the focus that it had: `visit.target`."""
+        ...
+
 
 class TwoShot:
     """Two shots a tile; F follows the slide by the offsets of the tiles so far.
@@ -130,13 +134,23 @@ class TwoShot:
             return
         for x_um, y_um in stops_to(self._tracker, (goal.x_um, goal.y_um)):
             place = StagePosition(x_um=x_um, y_um=y_um, z_um=goal.z_um)
-            stop = TileVisit(row=-1, column=-1, target=place)
-            verdict: Verdict | None = None
-            for attempt in range(_RESHOTS + 1):
-                shot = self.shoot(stop, verdict, attempt)
-                verdict = self.judge(shot, self.measure(shot))
-                if verdict.status != "again":
-                    break
+            self._visit(TileVisit(row=-1, column=-1, target=place), None)
+
+    def revisit(self, visit: TileVisit) -> tuple[Frame, ...]:
+        """Shoot the pair where it was, and where it points, until it is in range."""
+        focus_um = visit.target.z_um
+        return self._visit(
+            visit, Verdict(status="again", focus_um=focus_um, reason="shot before")
+        )
+
+    def _visit(self, visit: TileVisit, verdict: Verdict | None) -> tuple[Frame, ...]:
+        attempt = 0
+        while True:
+            shot = self.shoot(visit, verdict, attempt)
+            verdict = self.judge(shot, self.measure(shot))
+            if verdict.status != "again":
+                return shot.frames
+            attempt += 1
 
     def awaits(self, visit: TileVisit) -> bool:
         """Wait while the surface is hardly known, or was lost."""

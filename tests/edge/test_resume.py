@@ -50,14 +50,18 @@ def make_scan(
         folder=ScanFolder(root),
     )
     scan = Scan(
-        stage=instrument.stage,
         clock=instrument.clock,
         config=setup.config,
         profile=profile,
         plan=setup.plan,
         folder=setup.folder,
         fuser=fuser or PhysicsFuser(),
-        **{"camera": instrument.camera, "truth": instrument.truth, **more},
+        **{
+            "stage": instrument.stage,
+            "camera": instrument.camera,
+            "truth": instrument.truth,
+            **more,
+        },
     )
     return scan, setup
 
@@ -115,12 +119,13 @@ def test_a_broken_scan_goes_on_where_it_stopped(tmp_path: Path) -> None:
         result = scan.resume()
         report = write_reports(result)
     assert second.items() <= raw_pictures(root).items()
-    assert len(camera.frames) == 2 * TILES - len(second)
+    # And one tile more, to see whether the stage still means the same places.
+    assert len(camera.frames) == 2 * TILES - len(second) + 2
     assert (report["tiles"], report["captured"], report["fused"]) == (12, 12, 12)
     assert report["sessions"] == 3
     assert report["truth"]["tiles_compared"] == TILES
     assert report["truth"]["offset_error_um"]["mean"] < 0.3
-    assert result.tracker.n_measured == TILES
+    assert result.tracker.n_measured == TILES + 1
     times_s = [line.entry.at_s for line in result.lines]
     assert times_s == sorted(times_s)
     assert result.elapsed_s >= times_s[-1]
