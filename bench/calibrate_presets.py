@@ -1,13 +1,13 @@
 """Whole calibrations of the presets in `examples/`, beside the truth.
 
-Each preset is calibrated by the command itself, `bifocus calibrate PRESET --json`, as it
-is or with its stage behind virtual firmware: the board's real protocol through a
+Each preset is calibrated by the command itself, `bifocus calibrate PRESET --json`, as
+it is or with its stage behind virtual firmware: the board's real protocol through a
 pseudo-terminal, in real time. Run it with
 
     python -m bench.calibrate_presets [NAME ...] [--pty] [-o FOLDER]
 
-Printed for each preset: every value with U (k = 2), its truth, and by how many standard
-uncertainties it is off; then each requirement of the report that is not proven. The exit
+Printed for each preset: every value with U (k = 2), its truth, and by how many u it is
+off; then each requirement of the report that is not proven. The exit
 code is 1 where one is not, or where more than one value in ten lies outside its U.
 """
 

@@ -36,16 +36,25 @@ _MARGIN_PX = 16  # of the tissue that is folded over, so that it repeats without
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specimen:
-    """Tissue in thin layers: heights, and the spectrum of each one's absorbance."""
+    """Tissue in thin layers: heights, and the spectrum of each one's absorbance.
+
+    Whole fields lie higher by `tilt_mrad` x, y; within a field there is no tilt.
+    """
 
     heights_um: tuple[float, ...]
     spectra: Complex64
     side_px: int
     pixel_um: float
+    tilt_mrad: tuple[float, float]
 
 
 def make_specimen(
-    *, side_px: int, pixel_um: float, heights_um: tuple[float, ...], seed: int
+    *,
+    side_px: int,
+    pixel_um: float,
+    heights_um: tuple[float, ...],
+    seed: int,
+    tilt_mrad: tuple[float, float] = (0.0, 0.0),
 ) -> Specimen:
     """Make a periodic field of tissue, shared unevenly among its layers."""
     green = _periodic(side_px, seed)
@@ -58,6 +67,7 @@ def make_specimen(
         spectra=spectra.astype(np.complex64),
         side_px=side_px,
         pixel_um=pixel_um,
+        tilt_mrad=tilt_mrad,
     )
 
 
@@ -81,6 +91,8 @@ class PeriodicRenderer:
 
     def render(self, x_um: float, y_um: float, z_um: float) -> FloatImage:
         """Return green light (side, side, 1) with the stage truly at this pose."""
+        tilt_x, tilt_y = self.specimen.tilt_mrad
+        z_um -= 1e-3 * (tilt_x * x_um + tilt_y * y_um)
         total = np.zeros(self.specimen.spectra.shape[1:], np.complex64)
         for height_um, spectrum in zip(
             self.specimen.heights_um, self.specimen.spectra, strict=True
@@ -115,9 +127,13 @@ class GreySensor:
         self._sensor = sensor
 
     def expose(
-        self, light: FloatImage, rng: np.random.Generator, gain: float = 1.0
+        self,
+        light: FloatImage,
+        rng: np.random.Generator,
+        gain: float = 1.0,
+        out: UInt8Image | None = None,
     ) -> UInt8Image:
-        """Return the noisy grey picture (rows, columns)."""
+        """Return the noisy grey picture (rows, columns); colour's `out` is not used."""
         return self._sensor.expose(light, rng, gain)[..., 0]
 
 
@@ -163,8 +179,12 @@ def make_instrument(
     camera: dict[str, Any] | None = None,
     calibration: dict[str, Any] | None = None,
     scan: dict[str, Any] | None = None,
+    true_na: float | None = None,
 ) -> QuickInstrument:
-    """Open a quick instrument; sections as in an instrument file."""
+    """Open a quick instrument; sections as in an instrument file.
+
+    `na` is the file's, and the true one as well where `true_na` is left out.
+    """
     side_px = specimen.side_px
     config = Instrument.model_validate(
         {
@@ -198,7 +218,9 @@ def make_instrument(
     )
     clock = VirtualClock()
     renderer = PeriodicRenderer(
-        specimen, Objective(na=na, wavelength_um=config.optics.wavelengths_um[1]), light
+        specimen,
+        Objective(na=true_na or na, wavelength_um=config.optics.wavelengths_um[1]),
+        light,
     )
     driver = VirtualStage(cast("Any", config.stage), clock=clock, seed=seed)
     facts = cast("Any", config.camera)

@@ -22,7 +22,8 @@ _STRETCHES = (
     *((1.0, None), (1.0, 0.5), (1.0, 0.3), (1.0, 0.7)),
     *((0.5, None), (0.5, 0.5), (0.25, None)),
 )
-_OVER_FACTOR = 1.25
+# Beyond the play, as far as it is known, so that it does not stay open.
+_OVER_FACTOR, _OVER_U = 1.25, 3
 _OVER_STEPS = 10
 # A little over one turn, which is what the harmonic needs.
 _TURNS = 1.05
@@ -85,8 +86,9 @@ def _survey(
     sight: Sight, axis: Axis, place: tuple[float, float], xy: StepResult
 ) -> AxisSurvey:
     number = AXES.index(axis)
-    gap_um = xy.values[f"backlash_{axis}_um"].value
-    over_um = _OVER_FACTOR * max(gap_um, 0.0)
+    gap = xy.values[f"backlash_{axis}_um"]
+    gap_um = gap.value
+    over_um = _OVER_FACTOR * max(gap_um + _OVER_U * gap.standard_uncertainty, 0.0)
     over_um += _OVER_STEPS * sight.bench.config.stage.step_um[number]
     turns_um = sight.bench.config.calibration.motor_turn_um
     turn_um = turns_um[number] if turns_um else None

@@ -12,7 +12,7 @@ from bifocus.calib.focus_surface import SurfaceFit, fit_surface
 from bifocus.calib.magnitude import debiased_length
 from bifocus.calib.sight import focus_place
 from bifocus.calib.step_result import Bench, Plot, Series, StepResult
-from bifocus.calib.uncertainty import root_sum_square
+from bifocus.calib.uncertainty import limits_u, root_sum_square
 from bifocus.calib.zstack import plan_planes, take_stack
 from bifocus.errors import BlankSlideError, CalibrationError
 from bifocus.focus_curve import check_stack, fit_focus
@@ -35,6 +35,8 @@ _HALF_RANGE_DOF = 2.5
 _STEEPEST = 0.005
 _RETRIES = 2
 _LEAST_FOR_PLANE = 4  # places before the next is predicted from a plane
+# Of x and y where step xy was left out: the stage's own um.
+_UNKNOWN = Measured(value=1.0, standard_uncertainty=0.0, method="", unit="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,11 @@ def measure_tilt(bench: Bench, before: Mapping[str, StepResult]) -> StepResult:
         np.array([it.height_um for it in found]),
         margin_um,
     )
-    return _result(found, skipped, fit, before.get("xy"), digest.hexdigest())
+    slopes, how = _true_slopes(
+        fit, before.get("xy"), bench.config.calibration.z_tolerance
+    )
+    values = _values(slopes, how)
+    return _result(found, skipped, fit, values, digest.hexdigest())
 
 
 def _in_order(bench: Bench, start: tuple[float, float]) -> list[tuple[float, float]]:
@@ -157,14 +163,8 @@ def _field_um(bench: Bench) -> float:
     return min(camera.width_px, camera.height_px) * bench.config.optics.pixel_um
 
 
-def _result(
-    found: list[_Found],
-    skipped: list[str],
-    fit: SurfaceFit,
-    xy: StepResult | None,
-    raw_sha256: str,
-) -> StepResult:
-    slopes, how = _true_slopes(fit, xy)
+def _values(slopes: list[tuple[float, float]], how: str) -> dict[str, Measured]:
+    """Return slopes with their uncertainties, and their length, as values."""
     values = {
         f"tilt_{axis}_mrad": Measured(
             value=1e3 * slope,
@@ -183,6 +183,16 @@ def _result(
         method="length of both slopes, the bias of noise taken off",
         unit="mrad",
     )
+    return values
+
+
+def _result(
+    found: list[_Found],
+    skipped: list[str],
+    fit: SurfaceFit,
+    values: dict[str, Measured],
+    raw_sha256: str,
+) -> StepResult:
     return StepResult(
         name="tilt",
         values=values,
@@ -211,25 +221,24 @@ def _result(
 
 
 def _true_slopes(
-    fit: SurfaceFit, xy: StepResult | None
+    fit: SurfaceFit, xy: StepResult | None, z_tolerance: float
 ) -> tuple[list[tuple[float, float]], str]:
     """Return slopes and their uncertainties, over true lengths if these are known."""
-    pairs = list(zip(fit.slopes, fit.u_slopes, strict=True))
-    if xy is None:
-        return pairs, "in the stage's own um"
-    scales = [xy.values[f"scale_{axis}"] for axis in "xy"]
-    return [
-        (
-            slope / scale.value,
-            root_sum_square(
-                [
-                    u / scale.value,
-                    slope / scale.value**2 * scale.standard_uncertainty,
-                ]
-            ),
-        )
-        for (slope, u), scale in zip(pairs, scales, strict=True)
-    ], "um of z (as the stage counts) per true um"
+    scales = [xy.values[f"scale_{axis}"] if xy else _UNKNOWN for axis in "xy"]
+    slopes = []
+    for slope, u, scale in zip(fit.slopes, fit.u_slopes, scales, strict=True):
+        true = slope / scale.value
+        parts = [
+            u / scale.value,
+            true / scale.value * scale.standard_uncertainty,
+            limits_u(z_tolerance * abs(true)),
+        ]
+        slopes.append((true, root_sum_square(parts)))
+    across = "true um" if xy else "um of the stage"
+    return slopes, (
+        f"um of the z drive, trusted to {z_tolerance:.0%} (calibration.z_tolerance), "
+        f"per {across}"
+    )
 
 
 def _warnings(found: list[_Found], skipped: list[str], fit: SurfaceFit) -> list[str]:

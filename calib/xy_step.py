@@ -52,9 +52,8 @@ _MOST_RESIDUAL = 0.3
 _CYCLES = 3  # of ABBA: 7 arrivals upward, 6 downward
 _NOISE_PICTURES = 4
 _GRATICULE_PICTURES = 6
-# Beyond the play, so that repeatability and rounding do not leave it open.
+# Beyond the play, which has only been felt, so that it does not stay open.
 _OVER_FACTOR = 1.25
-_OVER_STEPS = 10
 # Where tissue is tried, as shares of the region, after the place of the focus.
 _ELSEWHERE = ((0.5, 0.5), (0.35, 0.35), (0.65, 0.65), (0.65, 0.35), (0.35, 0.65))
 
@@ -158,9 +157,7 @@ def _measure_axis(
         period_um=target.pitch_um if target else None,
     )
     feel = walk.feel(place, axis)
-    number = AXES.index(axis)
-    over_um = _OVER_FACTOR * feel.gap_um
-    over_um += _OVER_STEPS * sight.bench.config.stage.step_um[number]
+    over_um = _OVER_FACTOR * feel.gap_um + walk.feel_um
     begin, step_um = _plan_trace(sight, place, axis, over_um)
     trace = walk.trace(
         begin, feel, step_um=step_um, count=_TRACE_PLACES, over_um=over_um

@@ -2,7 +2,7 @@
 
 What is counted is the steps themselves, on the real virtual stage and camera. The table
 is printed whatever pytest captures; `python -m bench.calibration_coverage` prints it
-for more trials and larger fields, beside those of instruments with aberration.
+too, for more trials and larger fields.
 """
 
 import dataclasses
@@ -11,24 +11,28 @@ import sys
 import numpy as np
 import pytest
 
-from bench.calibration_coverage import (
-    Outcome,
-    draw_instrument,
-    format_table,
-    run_trials,
-    summarise,
-)
+from bench.calibration_coverage import run_trials
+from bench.coverage_table import Outcome, format_table, summarise
+from bench.drawn_instruments import draw_instrument
 from bifocus.calib.focus_step import measure_focus
 
 TRIALS = 300
-# 90 to 99 % is asked for; the seeds give 94.0 to 98.7 %. A change of code that moves a
-# trial or two over 99 % is no fault: counting 300 has a standard deviation of 1.3 %.
-LEAST, MOST = 0.90, 0.995
+LEAST, MOST = 0.90, 0.99
+# What the scan rests on; of the others too narrow an interval is a fault, and a wide
+# one is none.
+MAIN = (
+    *("focus_um", "half_spacing_um", "pixel_um", "scale_x", "scale_y"),
+    *("backlash_z_um", "backlash_x_um", "backlash_y_um"),
+)
+OTHERS = (
+    *("repeatability_z_um", "drift_z_um_per_hour", "rotation_mrad"),
+    *("tilt_x_mrad", "tilt_y_mrad", "tilt_mrad"),
+)
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> list[Outcome]:
-    return list(run_trials(TRIALS, side_px=64))
+    return list(run_trials(TRIALS))
 
 
 @pytest.mark.slow
@@ -39,12 +43,14 @@ def test_intervals_hold_the_truth(
     with capsys.disabled():
         sys.stdout.write(f"\n\n{format_table(rows)}\n\n")
     by_key = {row.key: row for row in rows}
-    for key in ("focus_um", "backlash_z_um", "half_spacing_um"):
-        row = by_key[key]
-        assert row.count == TRIALS
-        assert LEAST <= row.coverage <= MOST, format_table([row])
+    assert set(by_key) == {*MAIN, *OTHERS}
     for row in rows:
+        assert row.count == TRIALS
         assert row.coverage >= LEAST, format_table([row])
+        # None is far off: a slip by a period of the target would be a hundred u.
+        assert row.worst_u < 6, format_table([row])
+    for key in MAIN:
+        assert by_key[key].coverage <= MOST, format_table([by_key[key]])
 
 
 @pytest.mark.slow
@@ -53,13 +59,13 @@ def test_the_focus_is_as_good_as_asked(
     outcomes: list[Outcome], waves: float, most_um: float
 ) -> None:
     """0.05 um without aberration, 0.10 um with a quarter wave; planes DOF / 3 apart."""
-    error_um = [
+    errors_um = [
         outcome.error
         for outcome in outcomes
-        if outcome.key == "focus_um" and abs(outcome.drawn.spherical_waves) == waves
+        if outcome.key == "focus_um" and abs(outcome.spherical_waves) == waves
     ]
-    assert len(error_um) > 30
-    assert float(np.sqrt(np.mean(np.square(error_um)))) <= most_um
+    assert len(errors_um) > 30
+    assert _rms(errors_um) <= most_um
 
 
 @pytest.mark.slow
@@ -68,9 +74,7 @@ def test_half_micrometre_planes_are_enough(waves: float, most_um: float) -> None
     """As the paper's stacks: 0.5 um planes at NA 0.75, whatever the depth of field."""
     errors_um = []
     for seed in range(12):
-        quick, _ = draw_instrument(
-            seed, side_px=64, na=0.75, spherical_waves=waves, condenser=0.6
-        )
+        quick, _ = draw_instrument(seed, na=0.75, spherical_waves=waves, condenser=0.6)
         calibration = quick.bench.config.calibration.model_copy(
             update={"fine_step_um": 0.5}
         )
@@ -78,7 +82,7 @@ def test_half_micrometre_planes_are_enough(waves: float, most_um: float) -> None
         step = measure_focus(dataclasses.replace(quick.bench, config=config), {})
         true_um = quick.commanded_focus_um(step.facts["reference_s"])
         errors_um.append(step.values["focus_um"].value - true_um)
-    assert float(np.sqrt(np.mean(np.square(errors_um)))) <= most_um
+    assert _rms(errors_um) <= most_um
 
 
 @pytest.mark.slow
@@ -88,8 +92,13 @@ def test_half_spacing_is_known_to_a_twentieth(outcomes: list[Outcome]) -> None:
     Errors are against true um; what the drive's scale makes of them is taken off.
     """
     errors_um = [
-        outcome.error - outcome.drawn.half_spacing_um * (1 - outcome.drawn.scale)
+        outcome.error - outcome.scale_error
         for outcome in outcomes
         if outcome.key == "half_spacing_um"
     ]
-    assert float(np.sqrt(np.mean(np.square(errors_um)))) <= 0.05
+    assert len(errors_um) == TRIALS
+    assert _rms(errors_um) <= 0.05
+
+
+def _rms(errors: list[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(errors))))

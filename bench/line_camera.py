@@ -52,12 +52,13 @@ class LineCamera:
         )
 
     def configure(self, *, exposure_s: float) -> None:
-        pass
+        """Do nothing: lines are as bright as they are."""
 
     def close(self) -> None:
-        pass
+        """Do nothing."""
 
     def grab(self, after: MoveReceipt | None = None) -> Frame:
+        """Return the picture (rows, columns) after a move has settled."""
         if after is not None:
             self._clock.sleep(after.settled_s - self._clock.monotonic_s())
         start_s = self._clock.monotonic_s()
