@@ -15,7 +15,7 @@ ARGS ?=
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kill-test bench docs viewer clean
+.PHONY: help demo test check kill-test long-test bench docs viewer clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ check: $(VENV)/.dev ## lint, format, types (mypy), import layers, file sizes
 kill-test: $(VENV)/.dev ## kill whole scans 200 times at random moments, go on, compare
 	BIFOCUS_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/soak/test_kill_loop.py \
 		-o log_cli=true -o log_cli_level=INFO $(ARGS)
+
+long-test: $(VENV)/.dev ## scan 5,000 tiles on the virtual clock: memory and CPU time a tile
+	BIFOCUS_LONG_TILES=$(or $(TILES),5000) $(BIN)/python -m pytest \
+		tests/soak/test_long_scan.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 bench: $(VENV)/.dev ## measure speed and memory
 	$(BIN)/bifocus bench $(ARGS)
