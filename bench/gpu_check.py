@@ -1,9 +1,11 @@
 """Everything that only a GPU can tell, in one call: `python bench/gpu_check.py`.
 
-It needs a checkout and torch with CUDA; what else it finds (pycuda, cuda-bindings,
-TensorRT, TensorRT for RTX, onnx) it uses, and what it does not find it says. Each item
-runs in a process of its own, so that a crash, a lack of memory or a broken context
-hides none of the others. It prints a table and writes `gpu_check.json`;
+It needs a checkout, and torch with CUDA, numpy, scipy and opencv-python-headless; what
+else it finds (pycuda, cuda-bindings, TensorRT, TensorRT for RTX, onnx) it uses, and
+what it does not find it says. Each item runs in a process of its own, so that a crash,
+a lack of memory or a broken context hides none of the others. It prints a table and
+writes `gpu_check.json`, anew after each item: whoever stops it keeps what ran, and goes
+on with `--resume`;
 
     python bench/gpu_check.py --render gpu_check.json docs/gpu.md
 
@@ -13,7 +15,9 @@ processor: a test of this script, not of a GPU, and the page says so.
 
 import argparse
 import json
+import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -41,15 +45,38 @@ def main() -> int:
         return 0
     names = options.only or item_names()
     reason = _why_not(options.device)
-    items: list[dict[str, Any]] = []
-    for name in names:
-        items.append(_not_run(name, reason) if reason else _in_child(name, options))
-        print(_line(items[-1]), flush=True)
-    document = {"machine": machine(options.device), "items": items}
-    text = json.dumps(document, indent=1) + "\n"
-    Path(options.output).write_text(text, encoding="utf-8")
-    print(f"written: {options.output}")
+    output, facts = Path(options.output), machine(options.device)
+    known = _known(output, facts) if options.resume else {}
+    waiting = "not reached: the script was stopped before; go on with --resume"
+    items = [known.get(name) or _not_run(name, reason or waiting) for name in names]
+    for number, name in enumerate(names):
+        if not reason and name not in known:
+            items[number] = _in_child(name, options)
+            _write(output, facts, items)
+        print(_line(items[number]), flush=True)
+    _write(output, facts, items)
+    print(f"written: {output}")
     return int(any(item["state"] == "failed" for item in items))
+
+
+def _known(output: Path, facts: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return what ran already, by name, if it was on this machine."""
+    if not output.is_file():
+        return {}
+    document = json.loads(output.read_text(encoding="utf-8"))
+    for fact in ("device", "torch"):
+        if document["machine"].get(fact) != facts.get(fact):
+            there = document["machine"].get(fact)
+            sys.exit(f"{output}: of another machine ({there}); choose another --output")
+    return {one["name"]: one for one in document["items"] if one["state"] == "ok"}
+
+
+def _write(output: Path, facts: dict[str, str], items: list[dict[str, Any]]) -> None:
+    """Write the document whole: a script that is killed leaves the last one."""
+    text = json.dumps({"machine": facts, "items": items}, indent=1) + "\n"
+    partial = output.with_name(output.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(output)
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -58,6 +85,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, few runs")
     parser.add_argument("--only", nargs="+", metavar="ITEM", choices=item_names())
     parser.add_argument("-o", "--output", default="gpu_check.json")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what ran in the file of --output"
+    )
     parser.add_argument("--render", nargs=2, metavar=("JSON", "PAGE"))
     parser.add_argument("--item", choices=item_names(), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -94,32 +124,57 @@ def _in_child(name: str, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--item", name, "--device", options.device]
     command += ["--quick"] if options.quick else []
     start_s = time.monotonic()
+    code, told, complaints = _run_apart(command)
+    lines = told.strip().splitlines()
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ITEM_LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"no answer within {ITEM_LIMIT_S} s"
-        return {"name": name, "state": "failed", "reason": reason, "figures": {}}
-    lines = done.stdout.strip().splitlines()
-    try:
+        if code is None:
+            raise ValueError
         item: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
-        tail = " ".join(done.stderr.split())[-400:]
-        reason = f"the process ended with code {done.returncode}: {tail}"
+        tail = " ".join(complaints.split())[-400:]
+        reason = f"the process ended with code {code}: {tail}"
+        if code is None:
+            reason = f"no answer within {ITEM_LIMIT_S} s: {tail}"
         item = {"name": name, "state": "failed", "reason": reason, "figures": {}}
     return item | {"seconds": round(time.monotonic() - start_s, 1)}
+
+
+def _run_apart(command: list[str]) -> tuple[int | None, str, str]:
+    """Return exit code (None if it took too long), output and complaints."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as child:
+        try:
+            told, complaints = child.communicate(timeout=ITEM_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            # With it goes what it has started: a build holds GPU and memory.
+            os.killpg(child.pid, signal.SIGKILL)
+            told, complaints = child.communicate()
+            return None, told, complaints
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        return child.returncode, told, complaints
 
 
 def _guarded(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one item here; whatever it raises is its result."""
     item: dict[str, Any] = {"name": name, "state": "ok", "reason": "", "figures": {}}
-    from bench.gpu_engines import NotRunError
-
+    try:
+        from bench.gpu_engines import NotRunError
+    except ImportError as error:
+        return _not_run(name, f"needs {error.name}: {error}")
     try:
         item["figures"] = _run(name, options)
     except NotRunError as error:
         return _not_run(name, str(error))
+    except ModuleNotFoundError as error:
+        return _not_run(name, f"needs {error.name}, which is not installed")
     except Exception as error:  # any library's own: it is the finding
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         item |= {"state": "failed", "reason": reason}

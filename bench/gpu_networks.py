@@ -84,14 +84,16 @@ def parity(
 
 
 def compare(found: Any, expected: Any) -> dict[str, float]:
-    """Return the greatest difference in grey levels, the share that differs, PSNR.
+    """Return the greatest difference in grey levels, the shares that differ, PSNR.
 
+    `differing` counts values, `differing_px` pixels of which any colour differs.
     `psnr_db` is left out where nothing differs.
     """
     difference = np.abs(found.astype(np.int16) - expected.astype(np.int16))
     figures = {
         "max": float(difference.max()),
         "differing": float(np.mean(difference > 0)),
+        "differing_px": float(np.mean((difference > 0).any(axis=-1))),
     }
     if difference.any():
         mean_square = float(np.mean(difference.astype(np.float64) ** 2))

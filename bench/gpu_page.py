@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-_PARITY = ("max", "differing", "psnr_db")
+_PARITY = ("max", "differing", "differing_px", "psnr_db")
 _TIMES = ("p50_ms", "p95_ms", "p99_ms")
 _SHARES = ("roofline_share", "matmul_share")
 _WORDS = {
     "max": "max",
-    "differing": "differing",
+    "differing": "of the values",
+    "differing_px": "of the pixels",
     "psnr_db": "PSNR dB",
     "p50_ms": "p50 ms",
     "p95_ms": "p95 ms",
@@ -43,16 +44,29 @@ _TABLES = (
         (*_PARITY, *_TIMES, "build_s", "engine_mb"),
     ),
 )
+# What the project wants of an H200: item, figure, bound, whether at most or at least.
+_GOALS = (
+    ("loop:whole-fusion", "period_p50_ms", 2.0, "<="),
+    ("network:base", "roofline_share", 0.5, ">="),
+    ("network:tsva", "p50_ms", 12.0, "<="),
+    ("network:base", "max", 1.0, "<="),
+    ("network:base", "differing_px", 0.01, "<="),
+    ("network:base", "psnr_db", 65.0, ">="),
+    ("network:tsva", "max", 1.0, "<="),
+    ("network:tsva", "differing_px", 0.01, "<="),
+    ("network:tsva", "psnr_db", 65.0, ">="),
+)
 _HEAD = """\
 # On a GPU
 
 Made by `python bench/gpu_check.py` and
 `python bench/gpu_check.py --render gpu_check.json docs/gpu.md`; do not edit. Run it on
-any machine with an NVIDIA GPU and torch: it needs no installation of bifocus, takes
-some minutes, and says for each item what it measured, or why it did not run.
+any machine with an NVIDIA GPU, torch, numpy, scipy and opencv-python-headless: it needs
+no installation of bifocus, takes some minutes, and says for each item what it measured,
+or why it did not run. Stopped, it keeps what ran; `--resume` goes on.
 
 A tile is 1224x1024x3 bytes in and out. Parity is against float32 on the processor:
-greatest difference in grey levels, share of values that differ, PSNR between the two.
+greatest difference in grey levels, shares of values and of pixels that differ, PSNR.
 The roofline of a network is the sum over its convolutions of the longer of two times:
 its operations at the rate of one large float16 product measured there, and its bytes at
 the rate of one large copy.
@@ -72,6 +86,7 @@ def render_page(document: dict[str, Any]) -> str:
     for title, kinds, columns in _TABLES:
         chosen = [item for item in items if item["name"].partition(":")[0] in kinds]
         parts.append("\n".join([f"## {title}", "", *_rows(chosen, columns)]))
+    parts.append("\n".join(_goals(items)))
     parts.append("\n".join(_not_run(items)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -111,9 +126,29 @@ def _cell(key: str, value: float | None) -> str:
         return "equal" if key == "psnr_db" else ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if key in ("differing", *_SHARES):
+    if key in ("differing", "differing_px", *_SHARES):
         return f"{100 * value:.2g} %"
     return f"{value:.3g}"
+
+
+def _goals(items: list[dict[str, Any]]) -> Iterator[str]:
+    yield "## Goals, stated for an H200"
+    yield ""
+    yield "| item | figure | goal | measured | reached |"
+    yield "|---|---|---|---|---|"
+    figures = {item["name"]: item["figures"] for item in items}
+    for name, key, bound, way in _GOALS:
+        found = figures.get(name, {})
+        shown, reached = "not yet run", ""
+        if found:
+            # No PSNR is told of pictures that are equal.
+            value = found.get(key, float("inf") if key == "psnr_db" else None)
+            shown = _cell(key, found.get(key))
+            if value is not None:
+                is_reached = value <= bound if way == "<=" else value >= bound
+                reached = "yes" if is_reached else "NO"
+        goal = f"{way} {_cell(key, bound)}"
+        yield f"| {name} | {_WORDS[key]} | {goal} | {shown} | {reached} |"
 
 
 def _not_run(items: list[dict[str, Any]]) -> Iterator[str]:

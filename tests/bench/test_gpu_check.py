@@ -62,11 +62,16 @@ def test_the_roofline_of_bytes_is_each_tensor_once_in_half_precision() -> None:
 def test_parity_figures_are_those_of_a_known_difference() -> None:
     expected = np.full((1, 10, 10, 3), 100, np.uint8)
     found = expected.copy()
-    assert gpu_networks.compare(found, expected) == {"max": 0.0, "differing": 0.0}
+    assert gpu_networks.compare(found, expected) == {
+        "max": 0.0,
+        "differing": 0.0,
+        "differing_px": 0.0,
+    }
     found[0, 0, 0] += 2  # 3 of 300 values: a mean square of 0.04
     figures = gpu_networks.compare(found, expected)
     assert figures["max"] == 2
     assert figures["differing"] == pytest.approx(0.01)
+    assert figures["differing_px"] == pytest.approx(0.01)
     assert figures["psnr_db"] == pytest.approx(10 * np.log10(255**2 / 0.04))
     found[0, 0, 0] = 255  # bytes must not wrap around
     assert gpu_networks.compare(found, expected)["max"] == 155
@@ -157,6 +162,80 @@ def test_a_crash_of_one_item_is_a_line_of_the_table(
     assert "failed" in gpu_check._line(item)
 
 
+def test_whatever_stops_the_script_what_ran_is_kept_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.json"
+    asked: list[str] = []
+
+    def run(name: str, _options: object) -> dict[str, Any]:
+        asked.append(name)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return {"name": name, "state": "ok", "reason": "", "figures": {"max": 0.0}}
+
+    monkeypatch.setattr(gpu_check, "_in_child", run)
+    command = ["gpu_check.py", "--device", "cpu", "-o", str(output)]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_check.main()
+    kept = json.loads(output.read_text(encoding="utf-8"))["items"]
+    assert [item["state"] for item in kept[:3]] == ["ok", "ok", "not run"]
+    assert "--resume" in kept[2]["reason"]
+    monkeypatch.setattr("sys.argv", [*command, "--resume"])
+    assert gpu_check.main() == 0
+    names = gpu_check.item_names()
+    assert asked == [*names[:3], *names[2:]]
+    done = json.loads(output.read_text(encoding="utf-8"))["items"]
+    assert {item["state"] for item in done} == {"ok"}
+    monkeypatch.setattr(gpu_check, "machine", lambda _device: {"device": "NVIDIA X"})
+    with pytest.raises(SystemExit, match="of another machine"):
+        gpu_check.main()
+
+
+def test_an_item_that_hangs_takes_its_children_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, mark = tmp_path / "hang.py", tmp_path / "child"
+    script.write_text(
+        "import pathlib, subprocess, sys, time\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "child = subprocess.Popen(sleep)\n"
+        f"pathlib.Path({str(mark)!r}).write_text(str(child.pid))\n"
+        "time.sleep(60)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(gpu_check, "__file__", str(script))
+    monkeypatch.setattr(gpu_check, "ITEM_LIMIT_S", 2)
+    item = gpu_check._in_child("network:base", options(quick=True))
+    assert item["state"] == "failed"
+    assert "no answer within 2 s" in item["reason"]
+    state = Path(f"/proc/{mark.read_text(encoding='utf-8')}/stat")
+    # Gone, or dead and not yet collected by the init process.
+    assert not state.exists() or ") Z " in state.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "physics"])
+def test_nothing_stays_on_the_processor(name: str) -> None:
+    """`meta` tensors compute nothing, and mix with others as little as a GPU's do."""
+    elsewhere = torch.device("meta")
+    shot = torch.empty(1, 256, 320, 3, dtype=torch.uint8, device=elsewhere)
+    if name == "physics":
+        scale = gpu_networks.Scale(tile_px=(256, 320), parity_px=(64, 96), count=2)
+        fusion = gpu_engines.WholeFusion("fast", elsewhere, scale)
+        assert fusion(shot, shot).device == elsewhere
+        # A constant that was forgotten is seen.
+        fusion._module.offset._buffers["steps"] = torch.arange(161.0) - 80
+        with pytest.raises(RuntimeError, match="device"):
+            fusion(shot, shot)
+        return
+    network = build_network(name)
+    module = gpu_networks.half_network(network, elsewhere)
+    fused = module(*[shot] * len(network.inputs))
+    assert (fused.device, fused.dtype) == (elsewhere, torch.uint8)
+    assert fused.shape == shot.shape
+
+
 @pytest.mark.parametrize("name", ["tensorrt:fp16", "tensorrt_rtx:int8", "loop:pycuda"])
 def test_what_needs_a_gpu_says_so_on_the_processor(name: str) -> None:
     item = gpu_check._guarded(name, options())
@@ -203,6 +282,9 @@ def test_the_page_shows_figures_failures_and_a_processor_as_what_it_is() -> None
     page = gpu_page.render_page({"machine": gpu, "items": items})
     assert "Nothing on this page" not in page
     assert "| network:base | 1 | 0.64 % | 1.23 | 2 | 3 | 51 % | 10 % | yes |" in page
+    assert "| network:base | of the roofline | >= 50 % | 51 % | yes |" in page
+    assert "| network:base | PSNR dB | >= 65 | equal | yes |" in page
+    assert "| network:tsva | p50 ms | <= 12 | not yet run |  |" in page
     assert "| network:fast | failed |" in page
     assert "- network:fast: failed: boom" in page
     processor = {"device": "the processor", "torch": "2"}

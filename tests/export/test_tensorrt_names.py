@@ -14,7 +14,7 @@ NAMES = ROOT / "export" / "tensorrt_names"
 # A value that code calls `trt` is the module; these are where it may be found.
 SOURCES = sorted(
     path
-    for folder in ("bifocus", "export", "edge")
+    for folder in ("bifocus", "export", "edge", "bench")
     for path in (ROOT / folder).glob("*.py")
     if "trt." in path.read_text(encoding="utf-8")
 )
