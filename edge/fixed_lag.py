@@ -13,10 +13,11 @@ Final rows are held to as they are, without covariance: they are in the slide. H
 they are from the truth does not show; how far a tile is from them does.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bifocus.edge.joined_pieces import find_joined_later
 from bifocus.edge.loop_closure import Cell, Edge, Vector
 from bifocus.edge.placement import (
     LARGEST_RESIDUAL_PX,
@@ -73,7 +74,7 @@ class FixedLagPlacement:
 
     @property
     def final_rows(self) -> int:
-        """Rows above this one are final; tiles of them that come now are late."""
+        """Rows above this one are final, but for what waits; see `is_late`."""
         return self._final_rows
 
     @property
@@ -118,11 +119,26 @@ class FixedLagPlacement:
         return x_px, y_px
 
     def add(self, cell: Cell) -> None:
-        """Count a tile of a row that is not final as arrived; may be repeated."""
-        if cell not in self._nominal or cell[0] < self._final_rows:
-            msg = f"tile {cell} is not in the plan, or its row is final"
+        """Count a tile as arrived, for the next solve; may be repeated until then."""
+        if cell not in self._nominal or cell in self._placed:
+            msg = f"tile {cell} is not in the plan, or it is final already"
             raise ConfigError(msg)
         self._open.add(cell)
+
+    def is_late(self, cell: Cell, pairs: Sequence[PairShift]) -> bool:
+        """Whether a tile's row is final, and nothing that is open holds the tile.
+
+        `pairs` are its own. One that is held by open tiles belongs into their solve.
+        """
+        if cell[0] >= self._final_rows or cell in self._open:
+            return False
+        return not any(
+            pair.is_trusted
+            and not self._open.isdisjoint(
+                {(pair.row_a, pair.column_a), (pair.row_b, pair.column_b)}
+            )
+            for pair in pairs
+        )
 
     def complete_row(
         self, row: int, pairs: Sequence[PairShift]
@@ -237,56 +253,6 @@ class FixedLagPlacement:
             self._open.discard(cell)
         for cell in [c for c in self._anchors if c[0] < self.first_row_in_use]:
             del self._anchors[cell]
-
-
-def find_joined_later(
-    cells: Iterable[Cell],
-    joined: Iterable[Edge],
-    final: Collection[Cell],
-    last_row: int,
-) -> set[Cell]:
-    """Return the cells that no chain of pairs leads to yet, but the next row may.
-
-    Parameters
-    ----------
-    cells
-        All that is solved for.
-    joined
-        Pairs of cells that hold together.
-    final
-        Cells whose place is settled; without any, the largest piece counts as final.
-    last_row
-        A piece that does not reach it can be joined to nothing any more.
-    """
-    pieces = _pieces(cells, joined)
-    settled = [piece for piece in pieces if not piece.isdisjoint(final)]
-    if not settled:
-        settled = [max(pieces, key=len)]
-    return {
-        cell
-        for piece in pieces
-        if piece not in settled and any(row == last_row for row, _ in piece)
-        for cell in piece
-    }
-
-
-def _pieces(cells: Iterable[Cell], joined: Iterable[Edge]) -> list[set[Cell]]:
-    """Split cells into those that chains of pairs hold together."""
-    beside: dict[Cell, list[Cell]] = {cell: [] for cell in cells}
-    for a, b in joined:
-        beside[a].append(b)
-        beside[b].append(a)
-    pieces: list[set[Cell]] = []
-    left = set(beside)
-    while left:
-        piece, front = set(), [left.pop()]
-        while front:
-            cell = front.pop()
-            piece.add(cell)
-            front += [other for other in beside[cell] if other in left]
-            left.difference_update(beside[cell])
-        pieces.append(piece)
-    return pieces
 
 
 def _by_cell(tiles: Sequence[PlacedTile]) -> dict[Cell, Vector]:

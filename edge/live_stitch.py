@@ -140,18 +140,20 @@ class LiveStitcher:
         if self._places.place_of(cell) is not None:
             msg = f"tile {cell} is in the slide already; it cannot be added again"
             raise ConfigError(msg)
+        if cell not in self._not_final:
+            msg = f"tile {cell} is not in the plan"
+            raise ConfigError(msg)
         if note is not None:
             self._notes[cell] = note
         if row > self._row:
             self._complete_rows(row - 1)
             self._row = row
-        is_late = row < self._places.final_rows
-        if not is_late:
-            self._places.add(cell)
         pairs = self._seams.add(row, column, strips)
-        if is_late:
+        if self._places.is_late(cell, pairs):
             self._places.place_late(cell, pairs)
             self._accept([cell])
+        else:
+            self._places.add(cell)
         self._slide.fill(self._per_arrival)
 
     def finish(self) -> Placement:

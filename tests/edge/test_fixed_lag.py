@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bifocus.edge.fixed_lag import FixedLagPlacement, find_joined_later
+from bifocus.edge.fixed_lag import FixedLagPlacement
 from bifocus.edge.loop_closure import Cell, Vector
 from bifocus.edge.placement import Placement, solve_placement
 from bifocus.edge.registration import PairShift
@@ -159,20 +159,6 @@ def test_glass_waits_for_nothing() -> None:
     assert run(grid, 4).waited == set()
 
 
-def test_what_is_joined_later() -> None:
-    cells = [(row, column) for row in range(3) for column in range(3)]
-    down = [((row, column), (row + 1, column)) for row in range(2) for column in (0, 2)]
-    right = {(row, 2) for row in range(3)}
-    assert find_joined_later(cells, down, {(0, 0)}, 2) == right | {(2, 1)}
-    assert find_joined_later(cells, down, {(0, 0), (0, 2)}, 2) == {(2, 1)}
-    assert find_joined_later(cells, down, {(0, 0)}, 3) == set()
-    # With nothing final, the largest piece is what others are joined to.
-    more = [*down, ((0, 0), (0, 1))]
-    assert find_joined_later(cells, more, set(), 2) == right | {(2, 1)}
-    across = [*down, ((1, 0), (1, 1)), ((1, 1), (1, 2))]
-    assert find_joined_later(cells, across, {(0, 0)}, 2) == {(2, 1)}
-
-
 def test_final_places_never_move() -> None:
     grid = Simulated(5)
     places = FixedLagPlacement(grid.nominal, lag_rows=2)
@@ -207,6 +193,33 @@ def test_a_late_tile_goes_between_its_neighbours() -> None:
     after = places.to_placement()
     assert len(after.tiles) == len(before) + 1
     assert grid.seam_errors(after).max() < 0.2
+
+
+def test_a_late_tile_that_open_tiles_hold_is_solved_with_them() -> None:
+    grid = Simulated(13)
+    late, own = (4, 5), []
+    places = FixedLagPlacement(grid.nominal, lag_rows=2)
+    for row in range(9):
+        for column in range(COLUMNS):
+            if (row, column) != late:
+                places.add((row, column))
+        came = row >= 7
+        if row == 7:
+            own = [p for p in grid.pairs if late in _ends(p) and p.row_b <= 7]
+            assert not places.is_late(late, own), "row 5 is open"
+            assert places.is_late(late, [p for p in own if p.row_a == p.row_b])
+            places.add(late)
+        known = [p for p in grid.pairs if p.row_b <= row]
+        _, final = places.complete_row(
+            row, [p for p in known if came or late not in _ends(p)]
+        )
+        assert (late in final) == (row == 7)
+    assert len(own) == 4
+    assert grid.seam_errors(places.to_placement()).max() < 0.2
+
+
+def _ends(pair: PairShift) -> tuple[Cell, Cell]:
+    return (pair.row_a, pair.column_a), (pair.row_b, pair.column_b)
 
 
 def test_a_late_tile_on_glass_goes_where_the_stage_says() -> None:
@@ -262,7 +275,7 @@ def test_what_is_not_in_the_plan_is_refused() -> None:
         places.add((0, 1))
     places.add((0, 0))
     places.complete_row(1, [])
-    with pytest.raises(ConfigError, match="row is final"):
+    with pytest.raises(ConfigError, match="it is final already"):
         places.add((0, 0))
     with pytest.raises(ConfigError, match="lag of 0"):
         FixedLagPlacement({(0, 0): (0.0, 0.0)}, lag_rows=0)
