@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from bifocus import __version__
+from bifocus.calib.optics_focus import refine_focus
 from bifocus.calib.profile_identity import read_identity
 from bifocus.calib.step_files import FinishedStep, plain_json
 from bifocus.calib.step_result import Bench, StepResult
@@ -37,6 +38,7 @@ def compose_profile(
     values: dict[str, Measured] = {}
     for result in results.values():
         values |= result.values
+    values |= refine_focus(values["focus_um"], values.get("focus_shift_um"))
     stage, camera = bench.stage.capabilities, bench.camera.capabilities
     return InstrumentProfile(
         identity=read_identity(bench.stage, bench.camera, bench.config),

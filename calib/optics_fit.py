@@ -42,6 +42,8 @@ _MOST_CONDENSER = 0.98
 # Partial coherence must make the stack so much likelier, in nats for each block: with
 # incoherent light it never gained 1, a condenser of 0.95 gains 40 (virtual scanners).
 _WORTH_NATS = 10.0
+# So far off the file's NA, or the drive's um, no instrument is that has passed so far.
+_FAR = 0.12
 _LEAST_BLOCKS = 3
 # How much likelier a block is at its focus than elsewhere: glass 1 to 2 nats, tissue
 # 3000, tissue of a tenth of its contrast 30 to 80, of a thirtieth 2.
@@ -117,17 +119,23 @@ def fit_optics(evidence: StackEvidence, nominal: Optics) -> OpticsFit:
     evidence = _with_texture(evidence, nominal)
     pupils: tuple[Pupil, Pupil] = ("paraxial", "exact")
     plain = _likelier(search_optics(evidence, nominal, pupil, ()) for pupil in pupils)
-    # Only light that pays on the likelier pupil is tried on the other one.
+    # Only light that pays on the likelier pupil is tried on the other one; but optics
+    # far from the file's are more likely a wrong model than a wrong instrument.
+    first, second = plain.pupil, pupils[1 - pupils.index(plain.pupil)]
     light = (_CONDENSER, _PHASE)
-    lit = search_optics(evidence, nominal, plain.pupil, light)
-    gain = plain.cost - lit.cost
-    worth = _WORTH_NATS * evidence.cross.shape[0]
-    if gain <= worth or lit.point[3] > _MOST_CONDENSER:
-        return _describe(fit_planes(plain), gain)
-    other = pupils[1 - pupils.index(plain.pupil)]
-    rival = search_optics(evidence, nominal, other, light)
-    best = _likelier([lit, rival])
-    return _describe(fit_planes(best), plain.cost - best.cost)
+    lit = [search_optics(evidence, nominal, first, light)]
+    if _pays(lit[0], plain) or np.abs(plain.point[[0, 2]] - 1).max() > _FAR:
+        lit.append(search_optics(evidence, nominal, second, light))
+    paying = [one for one in lit if _pays(one, plain)]
+    best = _likelier(paying) if paying else plain
+    gain = plain.cost - _likelier(lit).cost
+    return _describe(fit_planes(best), gain)
+
+
+def _pays(lit: OpticsSearch, plain: OpticsSearch) -> bool:
+    """Return whether partially coherent light is worth its two parameters."""
+    worth = _WORTH_NATS * plain.evidence.cross.shape[0]
+    return plain.cost - lit.cost > worth and lit.point[3] <= _MOST_CONDENSER
 
 
 def _likelier(searches: Iterable[OpticsSearch]) -> OpticsSearch:

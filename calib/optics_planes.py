@@ -22,7 +22,7 @@ Float64 = npt.NDArray[np.float64]
 # In units of defocus: step of differences, scatter at first, and its bounds.
 _STEP = 0.01
 _FIRST_SD, _LEAST_SD, _MOST_SD = 0.03, 0.003, 0.25
-_MOST_TURNS = 8
+_MOST_TURNS = 20
 _MOST_DAMPING = 1e6
 # Of one step.
 _LONGEST = np.array([0.05, 0.1, 0.05, 0.1, 0.3])
@@ -40,7 +40,7 @@ class PlaneFit:
     search
         At the likeliest point; its evidence has the planes where they were found.
     covariance
-        Of the point, from noise and the scatter of the planes; shape (p, p).
+        Of the point, as far as the planes scatter; shape (p, p).
     by_block
         By how much each block alone draws the point away, shape (p, blocks).
     scatter_um
@@ -86,9 +86,10 @@ def fit_planes(search: OpticsSearch) -> PlaneFit:
     gradient, bend = _derivatives(search)
     size = search.point.size
     inverse = _inverse(bend, size, sd_um)
+    by_planes = inverse[:size, size:] / sd_um
     return PlaneFit(
         search=search,
-        covariance=inverse[:size, :size],
+        covariance=by_planes @ by_planes.T,
         by_block=-inverse[:size] @ gradient,
         scatter_um=sd_um,
     )

@@ -14,6 +14,7 @@ from bifocus.blank_field import is_blank_field
 from bifocus.calib.focus_search import optics_dof_um
 from bifocus.calib.offset_readout import LEAST_PAIRS, ReadoutFit, fit_readout
 from bifocus.calib.optics_fit import OpticsFit, fit_optics
+from bifocus.calib.optics_focus import measure_shift
 from bifocus.calib.optics_report import (
     OpticsStack,
     optics_pictures,
@@ -235,7 +236,14 @@ def _describe(
     dof_um = optics_dof_um(bench.config.optics)
     return StepResult(
         name="optics",
-        values=optics_values(bench.config.optics, stack, fit, readout),
+        values={
+            **optics_values(bench.config.optics, stack, fit, readout),
+            "focus_shift_um": measure_shift(
+                stack.planes[int(np.argmax(stack.sharpness))],
+                fit,
+                bench.config.optics.pixel_um,
+            ),
+        },
         facts={
             "calibrated_optics": calibrated.to_dict(),
             "light": calibrated.to_dict()["light"],

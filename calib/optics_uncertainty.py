@@ -1,8 +1,8 @@
 """How well a stack tells its optics, all in all.
 
 Blocks of the field are left out in turn (to first order: one Newton step), so that
-relief and texture count and no curvature alone is believed; noise and the scatter of
-the planes come from the joint fit. On top comes what the model itself misses.
+relief, texture and noise count and no curvature is believed; what the planes' scatter
+does comes from the joint fit. On top comes what the model itself misses.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from bifocus.calib.uncertainty import limits_u, student_factor
 Float64 = npt.NDArray[np.float64]
 
 # What windowed blocks and the model itself add (k = 1); `bench.na_coverage` counts.
-_MODEL_U = np.array([0.004, 0.008, 0.008, 0.006, 0.03])
-# Tissue some depth thick has its planes mixed, as a smaller NA would: by half of (sd of
-# its heights / unit of defocus)^2 of the NA. It is not known to be thinner than 0.4 um
-# between its faces, with nothing in between.
-_THICK_SD_UM = 0.2
+_MODEL_U = np.array([0.003, 0.005, 0.006, 0.006, 0.02])
+# Tissue some depth thick has its planes mixed, as a smaller NA would: by a quarter of
+# (sd of its heights / unit of defocus)^2 of the NA (the presets). It is not known to be
+# thinner than 0.4 um between its faces, with nothing in between.
+_THICK_SHARE, _THICK_SD_UM = 0.25, 0.2
 
 
 def estimate_uncertainty(found: PlaneFit) -> tuple[Float64, Float64]:
@@ -27,7 +27,7 @@ def estimate_uncertainty(found: PlaneFit) -> tuple[Float64, Float64]:
     point = search.point
     covariance = found.covariance + _left_out(found.by_block) * search.evidence.overlap
     model = _MODEL_U[: point.size].copy()
-    thick = 0.5 * (_THICK_SD_UM / search.unit_um) ** 2
+    thick = _THICK_SHARE * (_THICK_SD_UM / search.unit_um) ** 2
     model[0] = np.hypot(model[0], limits_u(float(point[0]) * thick))
     return np.sqrt(np.diag(covariance) + model**2), _by_colour(found)
 

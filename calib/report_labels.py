@@ -16,6 +16,8 @@ _STEPS = {
 
 _VALUES = {
     "focus_um": "Best focus F",
+    "focus_sharpest_um": "Sharpest plane",
+    "focus_shift_um": "Sharpest plane over best focus",
     "focus_width_um": "Width of the focus curve (one sd)",
     "light_level": "Level of the light at the place of focus",
     "backlash_z_um": "Backlash of z (reversal value)",
@@ -52,6 +54,7 @@ _VALUES = {
     "na": "Numerical aperture, effective",
     "spherical_waves": "Spherical aberration",
     "condenser": "Condenser aperture over objective's",
+    "z_scale": "Scale of z, true over commanded",
     "chromatic_r_um": "Focus of red against green",
     "chromatic_b_um": "Focus of blue against green",
     "half_spacing_um": "Half-spacing dD, achieved",

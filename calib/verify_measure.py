@@ -159,9 +159,12 @@ def _measure_stacks(scene: _Scene, profile: InstrumentProfile) -> dict[str, Meas
     )
     widths_um = [fit_gaussian_top(s.z_um, s.sharpness).sigma_um for s in stacks]
     width_um = float(np.mean(widths_um))
+    # F may lie beside the sharpest plane by what calibration found (step optics).
+    known = profile.values.get("focus_sharpest_um", profile.focus_um)
+    beside_um = profile.focus_um.value - known.value
     values = {
         "focus_um": Measured(
-            value=float(ups.mean()),
+            value=float(ups.mean()) + beside_um,
             standard_uncertainty=sd_um / ups.size**0.5,
             method=f"{ups.size} short upward stacks at the profile's place",
         ),

@@ -37,9 +37,11 @@ def calibration_truth(
     Returns
     -------
     dict
-        `focus_um` (see `VirtualTruth.commanded_focus_um`), `half_spacing_um` (true um
-        of half the way between the planes of a pair), `backlash_x_um`, `_y_um`, `_z_um`
-        (commanded um), `pixel_um`, `scale_x`, `scale_y` (true um per commanded um),
+        `focus_um` (see `VirtualTruth.commanded_focus_um`: of the tissue where the
+        profile has told it from the sharpest plane), `focus_sharpest_um`,
+        `half_spacing_um` (true um of half the way between the planes of a pair),
+        `backlash_x_um`, `_y_um`, `_z_um` (commanded um), `pixel_um`, `scale_x`,
+        `scale_y` (true um per commanded um),
         `rotation_mrad`, `tilt_mrad`, `tilt_x_mrad`, `tilt_y_mrad` (of the plane through
         the true best focus of fields over the region), `na`, `spherical_waves`,
         `condenser`, `z_scale` (true um per commanded um), `chromatic_r_um`, `_b_um`
@@ -50,10 +52,14 @@ def calibration_truth(
     optics, hidden = config.optics, config.virtual_optics
     reference_s = profile.facts.get("focus", {}).get("reference_s")
     tilt_x_mrad, tilt_y_mrad = _tilt_mrad(truth, region_um)
+    place = (profile.focus_x_um, profile.focus_y_um)
+    sharpest_um = truth.commanded_focus_um(*place, reference_s)
+    focus_um = sharpest_um
+    if "focus_sharpest_um" in profile.values:
+        focus_um = truth.commanded_focus_um(*place, reference_s, of="tissue")
     return {
-        "focus_um": truth.commanded_focus_um(
-            profile.focus_x_um, profile.focus_y_um, reference_s
-        ),
+        "focus_um": focus_um,
+        "focus_sharpest_um": sharpest_um,
         "half_spacing_um": _half_spacing_um(truth, profile),
         "backlash_x_um": mechanics.backlash_um[0],
         "backlash_y_um": mechanics.backlash_um[1],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -61,16 +62,27 @@ class VirtualTruth:
         return centre_um - float(slope / (2 * bend))
 
     def commanded_focus_um(
-        self, x_um: float, y_um: float, t_s: float | None = None
+        self,
+        x_um: float,
+        y_um: float,
+        t_s: float | None = None,
+        *,
+        of: Literal["sharpness", "tissue"] = "sharpness",
     ) -> float:
         """Return the truth of `focus_um`: the z to drive up to at `t_s` for focus.
+
+        Of the sharpest picture, or of the tissue itself in green: n = 0 of the fusion.
 
         x, y and the result are in the stage's own um, which may differ from true ones;
         driven upward, with all play closed. `t_s` is on the instrument's clock, as
         `facts["reference_s"]` of the step `focus`; left out, nothing has drifted.
         """
         place = self.glass_for(StagePosition(x_um=x_um, y_um=y_um, z_um=0.0))
-        focus_um = self.sharpest_um(place.x_um, place.y_um)
+        if of == "sharpness":
+            focus_um = self.sharpest_um(place.x_um, place.y_um)
+        else:
+            focus_um = self.mean_focus_um(place.x_um, place.y_um)
+            focus_um += self.slide.config.chromatic_um[1]
         if t_s is not None:
             focus_um -= self.z_drift_um(t_s)
         return self.commanded_for(
