@@ -11,13 +11,14 @@ import os
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from bench.growing_scan import GrowingScan
 from bifocus.edge.live_page import LiveAddress, serve_live
+from bifocus.edge.tile_codec import SlideCodec
 from tests.browser.chromium import find_chromium
 from tests.edge.live_setup import config_and_profile
 
@@ -30,10 +31,14 @@ _WATCH = """() => {
 _SETTLE_MS = 1500
 
 
-def measure(rows: int, columns: int, tiles_per_s: float) -> dict[str, Any]:
+def measure(
+    rows: int, columns: int, tiles_per_s: float, codec: SlideCodec = "jpeg"
+) -> dict[str, Any]:
     """Return the latencies of all tiles of one pretended scan."""
     with tempfile.TemporaryDirectory() as root:
-        scan = GrowingScan(root=Path(root) / "scan", rows=rows, columns=columns)
+        scan = GrowingScan(
+            root=Path(root) / "scan", rows=rows, columns=columns, codec=codec
+        )
         config, profile = config_and_profile(scan)
         with (
             serve_live(
@@ -89,6 +94,7 @@ def _summarise(
     p50, p95 = np.percentile(latencies_s, (50, 95)).tolist()
     first_s, last_s = min(scan.published_s.values()), max(scan.published_s.values())
     return {
+        "codec": scan.codec,
         "tiles": len(scan.published_s),
         "asked_tiles_per_s": tiles_per_s,
         "published_per_s": len(scan.published_s) / (last_s - first_s),
@@ -104,5 +110,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=14)
     parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--tiles-per-s", type=float, default=15.0)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.rows, options.columns, options.tiles_per_s)))
+    parser.add_argument("--codec", choices=get_args(SlideCodec), default="jpeg")
+    given = parser.parse_args()
+    latencies = measure(given.rows, given.columns, given.tiles_per_s, given.codec)
+    print(json.dumps(latencies))
