@@ -1,225 +1,144 @@
 """What an instrument's own optics gain over ideal ones, on fields it was not tuned on.
 
-    python bench/calibrated_optics.py            # table of all instruments
-    python bench/calibrated_optics.py --quick    # two of them, fewer pairs
+    python -m bench.calibrated_optics              # table of all named instruments
+    python -m bench.calibrated_optics --drawn 40   # of instruments drawn at random
 
 Each virtual instrument is calibrated (steps focus and optics) on one tissue. Pairs of
-another tissue follow, at random offsets; each is fused by `physics` with three optics:
+another tissue follow, at random offsets; each is fused by `physics` with four optics:
 ideal ones (the file's NA, incoherent, no aberration), today's default without a profile
-(the file's NA, light read from each pair), and the calibrated. PSNR in linear light
-against the noise-free all-in-focus picture, and the mean error of the offset, against
-the virtual instrument's truth. JSON with `--json`.
+(the file's NA, light read from each pair), the calibrated, and the hidden true ones:
+what there is to be gained. PSNR in linear light against the noise-free all-in-focus
+picture; error of the offset against where the shots truly lay, in the stage's um.
 """
 
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bifocus.calib.focus_step import measure_focus
-from bifocus.calib.optics_step import measure_optics
-from bifocus.calib.step_result import Bench, StepResult
-from bifocus.calibrated_optics import CalibratedOptics
-from bifocus.config import Instrument
-from bifocus.edge.pair_meter import PairMeter
-from bifocus.hal.open_instrument import open_instrument
-from bifocus.hal.virtual_truth import VirtualTruth
-from bifocus.physics_fusion import fuse_measured
-from bifocus.records import UInt8Image
-from bifocus.transfer import INCOHERENT
+from bench.optics_instruments import NAMED, Hidden, draw_hidden
+from bench.optics_scores import KINDS, Outcome, compare
 
-HALF_SPACING_UM = 0.75
-SIDE_PX = 512
-BORDER_PX = 16
-CALIBRATED_ON = "procedural:1100x1100"
-HELD_OUT = "demo"
-REGION_UM = (-96.0, -96.0, 192.0, 192.0)
-
-INSTRUMENTS: dict[str, dict[str, Any]] = {
-    "spherical +0.10": {"spherical_waves": 0.10},
-    "spherical +0.25": {"spherical_waves": 0.25},
-    "spherical -0.20": {"spherical_waves": -0.20},
-    "NA 0.68": {"na": 0.68},
-    "NA 0.68, spherical +0.15": {"na": 0.68, "spherical_waves": 0.15},
-    "condenser 0.6, phase 0.3": {"condenser": 0.6, "phase_ratio": 0.3},
-    "condenser 0.7, phase 0.3, spherical +0.15": {
-        "condenser": 0.7,
-        "phase_ratio": 0.3,
-        "spherical_waves": 0.15,
-    },
-    "spherical +0.15, colours +0.3 / -0.2 um": {
-        "spherical_waves": 0.15,
-        "chromatic_um": (0.3, 0.0, -0.2),
-    },
-    "ideal": {},
-}
+_RESAMPLED = 4000
+# |spherical| in waves from which an instrument counts as aberrated.
+ABERRATED_WAVES = 0.1
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """Of one kind of optics on one instrument, means over the pairs."""
-
-    psnr_db: float
-    offset_error_um: float
-
-
-def make_instrument(hidden: dict[str, Any], tissue: str, seed: int) -> Instrument:
-    """Return the instrument file: NA 0.75, 0.25 um/px, and what it hides."""
-    virtual = {key: hidden[key] for key in hidden if key != "chromatic_um"}
-    side_um = {"procedural:1100x1100": 137.5}.get(tissue, 300.0)
-    document = {
-        "version": 1,
-        "name": "optics bench",
-        "seed": seed,
-        "clock": "virtual",
-        "optics": {"na": 0.75, "pixel_um": 0.25},
-        "stage": {
-            "kind": "virtual",
-            "x_um": (-2000.0, 2000.0),
-            "y_um": (-2000.0, 2000.0),
-            "z_um": (-50.0, 50.0),
-            "speed_um_per_s": (2000.0, 2000.0, 500.0),
-            "acceleration_um_per_s2": (20000.0, 20000.0, 5000.0),
-            "step_um": (0.1, 0.1, 0.05),
-            "take_up_um": (6.0, 6.0, 4.0),
-            "mechanics": {
-                "backlash_um": (5.0, 5.0, 3.0),
-                "repeatability_um": (0.1, 0.1, 0.02),
-            },
-        },
-        "camera": {"kind": "virtual", "width_px": SIDE_PX, "height_px": SIDE_PX},
-        "virtual_slide": {
-            "tissue": tissue,
-            "x_um": -side_um,
-            "y_um": -side_um,
-            "relief_um": 0.3,
-            "relief_period_um": 150.0,
-            "chromatic_um": hidden.get("chromatic_um", (0.0, 0.0, 0.0)),
-        },
-        "virtual_optics": virtual,
-        "calibration": {"z_start_um": -2.0, "coarse_range_um": 16.0},
-        "scan": {"half_spacing_um": HALF_SPACING_UM},
-    }
-    return Instrument.model_validate(document)
+def describe(outcome: Outcome) -> str:
+    """Return one row; gains and ratios are over ideal optics."""
+    scores = [outcome.scores[kind] for kind in KINDS]
+    ideal_um = scores[0].offset_error_um
+    psnr = "".join(f"{one.psnr_db:8.2f}" for one in scores)
+    errors = "".join(f"{one.offset_error_um:8.3f}" for one in scores)
+    gains = "".join(f"{outcome.gain_db(kind):+7.2f}" for kind in ("fitted", "true"))
+    ratios = "".join(f"{one.offset_error_um / ideal_um:6.2f}" for one in scores[2:])
+    return f"{psnr}  {errors}  {gains}  {ratios}"
 
 
-def calibrate_optics(config: Instrument) -> tuple[CalibratedOptics, StepResult]:
-    """Run the two steps on an instrument; nothing hidden is looked at."""
-    with open_instrument(config, base_dir=Path()) as instrument:
-        bench = Bench(
-            stage=instrument.stage,
-            camera=instrument.camera,
-            clock=instrument.clock,
-            config=config,
-            region_um=REGION_UM,
+def with_interval(
+    outcomes: Sequence[Outcome], figure: Callable[[Sequence[Outcome]], float]
+) -> str:
+    """Return a figure of some instruments with its 95 % bootstrap interval."""
+    rng = np.random.default_rng(1)
+    resampled = [
+        figure(
+            [outcomes[index] for index in rng.integers(0, len(outcomes), len(outcomes))]
         )
-        focus = measure_focus(bench, {})
-        result = measure_optics(bench, {"focus": focus})
-    return CalibratedOptics.from_dict(result.facts["calibrated_optics"]), result
+        for _ in range(_RESAMPLED)
+    ]
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return f"{figure(outcomes):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def held_out_pairs(
-    truth: VirtualTruth, count: int, rng: np.random.Generator
-) -> list[tuple[UInt8Image, UInt8Image, UInt8Image, float]]:
-    """Return minus, plus, in-focus truth and true offset of pairs of other fields."""
-    pairs = []
-    for _ in range(count):
-        x_um, y_um = map(float, rng.uniform(-90, 90, 2))
-        offset_um = float(np.clip(rng.normal(0, 0.8), -2, 2))
-        middle_um = truth.mean_focus_um(x_um, y_um) - offset_um
-        shots = []
-        for side in (-1, 1):
-            # Each shot scatters as the stage does.
-            z_um = middle_um + side * HALF_SPACING_UM + float(rng.normal(0, 0.02))
-            light = truth.renderer.render(x_um, y_um, z_um)
-            shots.append(truth.sensor.expose(light, rng))
-        clean = truth.encode(truth.render_truth(x_um, y_um))
-        pairs.append((shots[0], shots[1], clean, offset_um))
-    return pairs
+def mean_gain(kind: str) -> Callable[[Sequence[Outcome]], float]:
+    """Return the figure: mean gain of some optics over ideal ones."""
+    return lambda some: float(np.mean([one.gain_db(kind) for one in some]))
 
 
-def score(
-    meter: PairMeter, pairs: Sequence[tuple[UInt8Image, UInt8Image, UInt8Image, float]]
-) -> Score:
-    """Fuse all pairs."""
-    errors_db, errors_um = [], []
-    for minus, plus, clean, offset_um in pairs:
-        fused = fuse_measured(meter.measure(minus, plus))
-        inner = np.s_[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]
-        difference = fused.pixels[inner].astype(float) - clean[inner]
-        errors_db.append(10 * np.log10(255**2 / np.mean(difference**2)))
-        errors_um.append(abs(fused.offset.offset_um - offset_um))
-    return Score(
-        psnr_db=float(np.mean(errors_db)), offset_error_um=float(np.mean(errors_um))
-    )
+def error_ratio(kind: str) -> Callable[[Sequence[Outcome]], float]:
+    """Return the figure: mean error of offsets over that with ideal optics."""
+
+    def ratio(some: Sequence[Outcome]) -> float:
+        own = sum(one.error_units(kind) for one in some)
+        return own / sum(one.error_units("ideal") for one in some)
+
+    return ratio
 
 
-def compare(hidden: dict[str, Any], n_pairs: int, seed: int = 5) -> dict[str, Any]:
-    """Calibrate one instrument and score the three optics on other fields."""
-    calibrated, result = calibrate_optics(make_instrument(hidden, CALIBRATED_ON, seed))
-    config = make_instrument(hidden, HELD_OUT, seed + 1)
-    rng = np.random.default_rng(seed)
-    with open_instrument(config, base_dir=Path()) as instrument:
-        assert instrument.truth is not None
-        pairs = held_out_pairs(instrument.truth, n_pairs, rng)
-    meters = {
-        name: PairMeter(config.optics, HALF_SPACING_UM, optics)
-        for name, optics in (("default", None), ("calibrated", calibrated))
+def summarise(outcomes: Sequence[Outcome]) -> str:
+    """Return what drawn instruments gain, by their aberration, as Markdown."""
+    lines = [
+        "| instruments | number | gain of fitted [dB] | of true | error ratio, "
+        "fitted | true |",
+        "|---|---|---|---|---|---|",
+    ]
+    limit = ABERRATED_WAVES
+    groups: dict[str, Callable[[Hidden], bool]] = {
+        "all": lambda one: True,
+        f"spherical {limit} waves or more": lambda one: (
+            abs(one.spherical_waves) >= limit
+        ),
+        "the same, incoherent": lambda one: (
+            abs(one.spherical_waves) >= limit and one.condenser == 1
+        ),
+        "less": lambda one: abs(one.spherical_waves) < limit,
+        "less, incoherent": lambda one: (
+            abs(one.spherical_waves) < limit and one.condenser == 1
+        ),
     }
-    ideal = PairMeter(config.optics, HALF_SPACING_UM)
-    ideal.optics = dataclasses.replace(ideal.optics, light=INCOHERENT)
-    scores = {
-        name: dataclasses.asdict(score(meter, pairs))
-        for name, meter in {"ideal": ideal, **meters}.items()
-    }
-    found = {
-        name: (round(value.value, 4), round(value.standard_uncertainty, 4))
-        for name, value in result.values.items()
-    }
-    return {"hidden": hidden, "found": found, "scores": scores}
+    for name, belongs in groups.items():
+        some = [one for one in outcomes if belongs(one.hidden)]
+        if len(some) < 2:
+            continue
+        cells = [
+            with_interval(some, figure(kind))
+            for figure in (mean_gain, error_ratio)
+            for kind in ("fitted", "true")
+        ]
+        lines.append(f"| {name} | {len(some)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", help="instruments whose name contains this")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--drawn", type=int, help="so many instruments drawn at random")
+    parser.add_argument("--first", type=int, default=0, help="first seed of those")
+    parser.add_argument("--side-px", type=int, default=512)
+    parser.add_argument("--only", default="", help="instruments whose name contains it")
+    parser.add_argument("--json", type=Path, help="all outcomes go there")
     options = parser.parse_args()
-    names = list(INSTRUMENTS)
-    if options.quick:
-        names, options.pairs = names[1::5], 6
-    if options.only:
-        names = [name for name in names if options.only in name]
-    if options.json:
-        rows = {name: compare(INSTRUMENTS[name], options.pairs) for name in names}
-        print(json.dumps(rows, indent=1))
-        return
-    print(f"{'':44s} {'PSNR [dB]':^26s}   {'offset error [um]':^24s}")
-    print(f"{'instrument':44s} {'ideal':>8s} {'default':>8s} {'fitted':>8s}   ", end="")
-    print(f"{'ideal':>7s} {'default':>8s} {'fitted':>7s}  gain [dB]  error ratio")
-    for name in names:
-        print_row(name, compare(INSTRUMENTS[name], options.pairs))
-
-
-def print_row(name: str, row: dict[str, Any]) -> None:
-    """Print one instrument; gain and ratio are fitted against ideal."""
-    ideal, default, fitted = (
-        Score(**row["scores"][kind]) for kind in ("ideal", "default", "calibrated")
+    if options.drawn:
+        seeds = range(options.first, options.first + options.drawn)
+        chosen = {f"drawn {seed}": (draw_hidden(seed), seed) for seed in seeds}
+    else:
+        chosen = {
+            name: (hidden, 5) for name, hidden in NAMED.items() if options.only in name
+        }
+    head = [f"{kind:>8s}" for kind in KINDS]
+    print(
+        f"{'':42s}{'PSNR [dB]':^32s}  {'offset error [um]':^32s}  {'gain':^14s}  ratio"
     )
     print(
-        f"{name:44s} {ideal.psnr_db:8.2f} {default.psnr_db:8.2f} "
-        f"{fitted.psnr_db:8.2f}   {ideal.offset_error_um:7.3f} "
-        f"{default.offset_error_um:8.3f} {fitted.offset_error_um:7.3f}  "
-        f"{fitted.psnr_db - ideal.psnr_db:+8.2f}  "
-        f"{fitted.offset_error_um / ideal.offset_error_um:8.2f}",
-        flush=True,
+        f"{'instrument':42s}{''.join(head)}  {''.join(head)}   fitted   true  ", end=""
     )
+    print("fitted  true")
+    outcomes: dict[str, Outcome] = {}
+    for name, (hidden, seed) in chosen.items():
+        outcomes[name] = compare(hidden, options.pairs, seed, side_px=options.side_px)
+        print(f"{name:42s}{describe(outcomes[name])}", flush=True)
+    if options.drawn:
+        print(f"\n{summarise(list(outcomes.values()))}")
+    if options.json:
+        rows: dict[str, Any] = {
+            name: dataclasses.asdict(one) for name, one in outcomes.items()
+        }
+        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

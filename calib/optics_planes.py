@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bifocus.calib.optics_search import FINE_STEP, PARAMETER_STEPS, OpticsSearch
-from bifocus.calib.stack_evidence import StackEvidence
 from bifocus.calib.stack_likelihood import plane_slopes
 
 Float64 = npt.NDArray[np.float64]
@@ -56,61 +55,81 @@ class PlaneFit:
 def fit_planes(search: OpticsSearch) -> PlaneFit:
     """Go on from a search's point with the planes free."""
     search = dataclasses.replace(search, focus_step=FINE_STEP)
-    for _ in range(2):
-        search.focus_um = search.fit_at(search.point).focus_um
-    sent = search.evidence
-    moved_um: Float64 = np.zeros(sent.z_um.size)
-    sd_um = _FIRST_SD * search.unit_um
-    damping = 0.0
-    for _ in range(_MOST_TURNS):
-        gradient, bend = _derivatives(search)
-        own = np.diag(_inverse(bend, search.point.size, sd_um))[search.point.size :]
-        pull = gradient.sum(axis=1)
-        pull[search.point.size :] += moved_um / sd_um**2
-        before = search.cost + float(moved_um @ moved_um) / (2 * sd_um**2)
-        gain = -1.0
-        while gain < 0 and damping < _MOST_DAMPING:
-            inverse = _inverse(bend, search.point.size, sd_um, damping)
-            tried, further_um = _moved(search, sent, moved_um, -inverse @ pull)
-            gain = before - tried.cost
-            gain -= float(further_um @ further_um) / (2 * sd_um**2)
-            damping = damping / 10 if gain >= 0 else 10 * damping + 1
-        if gain < 0:
-            break
-        search, moved_um = tried, further_um
-        sd_um = float(np.sqrt(np.mean(moved_um**2 + np.minimum(own, sd_um**2))))
-        low, high = _LEAST_SD * search.unit_um, _MOST_SD * search.unit_um
-        sd_um = min(max(sd_um, low), high)
-        if gain < _SETTLED_NATS and damping < 1:
-            break
-    gradient, bend = _derivatives(search)
-    size = search.point.size
-    inverse = _inverse(bend, size, sd_um)
-    by_planes = inverse[:size, size:] / sd_um
-    return PlaneFit(
+    search.settle_foci()
+    found = _Planes(
         search=search,
+        sent_um=search.evidence.z_um,
+        moved_um=np.zeros(search.evidence.z_um.size),
+        sd_um=_FIRST_SD * search.unit_um,
+    )
+    for _ in range(_MOST_TURNS):
+        gain = found.turn()
+        if gain < 0 or (gain < _SETTLED_NATS and found.damping < 1):
+            break
+    gradient, bend = _derivatives(found.search)
+    size = search.point.size
+    inverse = _inverse(bend, size, found.sd_um)
+    by_planes = inverse[:size, size:] / found.sd_um
+    return PlaneFit(
+        search=found.search,
         covariance=by_planes @ by_planes.T,
         by_block=-inverse[:size] @ gradient,
-        scatter_um=sd_um,
+        scatter_um=found.sd_um,
     )
 
 
-def _moved(
-    search: OpticsSearch, sent: StackEvidence, moved_um: Float64, step: Float64
-) -> tuple[OpticsSearch, Float64]:
-    """Return the search a step further, foci found anew, and where planes are then."""
-    size = search.point.size
-    low, high = np.array(search.bounds()).T
-    step = step / max(1.0, float(np.abs(step[:size] / _LONGEST[:size]).max()))
-    further_um = moved_um + step[size:]
-    tried = dataclasses.replace(
-        search,
-        evidence=dataclasses.replace(sent, z_um=sent.z_um + further_um),
-        point=np.clip(search.point + step[:size], low, high),
-    )
-    for _ in range(3):
-        tried.focus_um = tried.fit_at(tried.point).focus_um
-    return tried, further_um
+@dataclass(slots=True)
+class _Planes:
+    """A search with its planes, where they were sent and how far they moved."""
+
+    search: OpticsSearch
+    sent_um: Float64
+    moved_um: Float64
+    sd_um: float
+    damping: float = 0.0
+
+    def turn(self) -> float:
+        """Go one damped Newton step; return what it has gained, negative for none."""
+        size = self.search.point.size
+        gradient, bend = _derivatives(self.search)
+        pull = gradient.sum(axis=1)
+        pull[size:] += self.moved_um / self.sd_um**2
+        before = self._cost(self.search, self.moved_um)
+        gain = -1.0
+        while gain < 0 and self.damping < _MOST_DAMPING:
+            inverse = _inverse(bend, size, self.sd_um, self.damping)
+            tried, moved_um = self._moved(-inverse @ pull)
+            gain = before - self._cost(tried, moved_um)
+            self.damping = self.damping / 10 if gain >= 0 else 10 * self.damping + 1
+        if gain >= 0:
+            self.search, self.moved_um = tried, moved_um
+            own = np.diag(_inverse(bend, size, self.sd_um))[size:]
+            self._learn_scatter(own)
+        return gain
+
+    def _cost(self, search: OpticsSearch, moved_um: Float64) -> float:
+        return search.cost + float(moved_um @ moved_um) / (2 * self.sd_um**2)
+
+    def _moved(self, step: Float64) -> tuple[OpticsSearch, Float64]:
+        """Return the search a step further, foci found anew, and how far planes are."""
+        search, size = self.search, self.search.point.size
+        low, high = np.array(search.bounds()).T
+        step = step / max(1.0, float(np.abs(step[:size] / _LONGEST[:size]).max()))
+        moved_um = self.moved_um + step[size:]
+        sent = dataclasses.replace(search.evidence, z_um=self.sent_um + moved_um)
+        tried = dataclasses.replace(
+            search,
+            evidence=sent,
+            point=np.clip(search.point + step[:size], low, high),
+        )
+        tried.settle_foci()
+        return tried, moved_um
+
+    def _learn_scatter(self, own: Float64) -> None:
+        """Take the scatter that the planes show; `own` is the variance of each."""
+        variance = np.mean(self.moved_um**2 + np.minimum(own, self.sd_um**2))
+        low, high = (end * self.search.unit_um for end in (_LEAST_SD, _MOST_SD))
+        self.sd_um = float(np.clip(np.sqrt(variance), low, high))
 
 
 def _derivatives(search: OpticsSearch) -> tuple[Float64, Float64]:

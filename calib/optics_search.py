@@ -109,6 +109,11 @@ class OpticsSearch:
         self.focus_um = grid[costs.argmin(axis=-1)]
         self.depth_nats = (np.median(costs, axis=-1) - costs.min(axis=-1)).sum(axis=1)
 
+    def settle_foci(self) -> None:
+        """Go on to the best foci, from near them."""
+        for _ in range(3):
+            self.focus_um = self.fit_at(self.point).focus_um
+
     def descend(self) -> None:
         """Go to the least cost by damped Newton steps within the bounds."""
         scale = _SCALES[: self.point.size]
