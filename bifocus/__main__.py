@@ -207,7 +207,8 @@ def plan(
         "time": f"{format_duration(estimate.seconds)}, "
         f"{format_duration(estimate.seconds_per_tile)} a tile",
         "disk": f"about {estimate.raw_mb:.0f} MB of shots, "
-        f"{estimate.slide_mb:.0f} MB of slide",
+        f"{estimate.slide_mb:.0f} MB of slide; {estimate.fused_mb:.0f} MB more until "
+        "it is finished",
     }
     print_facts(f"plan of {instrument}", shown)
 

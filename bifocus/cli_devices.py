@@ -160,5 +160,4 @@ def _scan_mb(file: "InstrumentFile") -> float | None:
     region_um = file.config.scan.region_um
     if region_um is None:
         return None
-    estimate = estimate_scan(file.plan_dry(region_um), file.config, "two-shot")
-    return estimate.raw_mb + estimate.slide_mb
+    return estimate_scan(file.plan_dry(region_um), file.config, "two-shot").most_mb

@@ -20,13 +20,22 @@ _SLIDE_BYTES = 0.14
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Expected cost of a scan."""
+    """Expected cost of a scan.
+
+    `fused_mb` is given back when the slide is finished: in-focus tiles wait as arrays.
+    """
 
     shots: int
     seconds: float
     seconds_per_tile: float
     raw_mb: float
     slide_mb: float
+    fused_mb: float
+
+    @property
+    def most_mb(self) -> float:
+        """What the disk must have room for."""
+        return self.raw_mb + self.slide_mb + self.fused_mb
 
 
 def estimate_scan(plan: ScanPlan, config: Instrument, strategy: str) -> Estimate:
@@ -67,6 +76,7 @@ def estimate_scan(plan: ScanPlan, config: Instrument, strategy: str) -> Estimate
         seconds_per_tile=seconds / tiles,
         raw_mb=kept * pixels * _RAW_BYTES / 1e6,
         slide_mb=pixels * _SLIDE_BYTES / 1e6,
+        fused_mb=pixels / 1e6,
     )
 
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bifocus.config import load_instrument
 from bifocus.edge.estimate import Estimate, estimate_scan
 from bifocus.edge.scan import ScanResult
+from bifocus.edge.scan_folder import write_array
 from bifocus.errors import OutOfTravelError
 from bifocus.jobs import InstrumentFile, calibrate_instrument, scan_instrument
 from bifocus.records import InstrumentProfile
@@ -63,6 +65,12 @@ def test_the_estimate_is_what_a_scan_takes(
     assert expected.seconds == pytest.approx(taken_s, rel=0.15)
     assert expected.shots == result.shots
     assert expected.raw_mb == pytest.approx(disk_mb(result), rel=0.35)
+    width_px, height_px = result.plan.field_px
+    array = result.folder.root / "tile.npy"
+    write_array(array, np.zeros((height_px, width_px, 3), np.uint8))
+    fused_mb = len(result.lines) * array.stat().st_size / 1e6
+    assert expected.fused_mb == pytest.approx(fused_mb, rel=0.02)
+    assert expected.most_mb > expected.raw_mb + expected.fused_mb
 
 
 def test_per_tile_and_in_all_agree(instrument: InstrumentFile) -> None:
