@@ -217,6 +217,7 @@ class Slit(GridScan):
         return pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [None, (0, 3)])
 def test_tissue_beyond_glass_waits_for_the_row_that_joins_it(
     tmp_path: Path, again: Cell | None
