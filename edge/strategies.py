@@ -144,10 +144,13 @@ class TwoShot:
         )
 
     def _visit(self, visit: TileVisit, verdict: Verdict | None) -> tuple[Frame, ...]:
-        attempt = 0
+        attempt, microscope = 0, self._microscope
         while True:
             shot = self.shoot(visit, verdict, attempt)
-            verdict = self.judge(shot, self.measure(shot))
+            start_s = microscope.clock.monotonic_s()
+            reading = self.measure(shot)
+            microscope.waits.measure_s += microscope.clock.monotonic_s() - start_s
+            verdict = self.judge(shot, reading)
             if verdict.status != "again":
                 return shot.frames
             attempt += 1

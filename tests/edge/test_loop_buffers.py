@@ -4,6 +4,7 @@ The same scans in new memory give the slides and raw shots to compare with.
 """
 
 import gc
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 from bifocus.calib.profile_file import read_profile, write_profile
+from bifocus.clock import RealClock
 from bifocus.edge import loop_buffers
 from bifocus.edge.buffer_pool import BufferPool
+from bifocus.edge.capture import Microscope
 from bifocus.edge.fusers import PhysicsFuser
 from bifocus.edge.scan import Scan, ScanResult
 from bifocus.edge.scan_events import ScanControl
@@ -25,6 +28,7 @@ from bifocus.records import FlatField, Frame, FusedTile, MoveReceipt
 from tests.scanner import (
     REGION_UM,
     RecordingCamera,
+    RecordingStage,
     ideal_profile,
     open_scanner,
     plan_region,
@@ -178,3 +182,31 @@ def test_trouble_brings_everything_back_and_spoils_nothing(
     found = files(tmp_path / "scan")
     assert kept.items() <= found.items()
     check_all_is_back()
+
+
+def test_capture_waits_for_memory_before_it_moves_and_counts_it() -> None:
+    """The clock is real here, since it is another thread that is waited for."""
+    pool = BufferPool("frames", (256, 256, 3), np.uint8, 2)
+    with open_scanner(scanner_config()) as instrument:
+        stage = RecordingStage(instrument.stage)
+        microscope = Microscope(
+            stage, LendingRecorder(instrument.camera), RealClock(), frames=pool
+        )
+        microscope.begin()
+        held = [pool.lend(), pool.lend()]
+        targets_then: list[int] = []
+
+        def give_back() -> None:
+            targets_then.append(len(stage.targets))
+            held.clear()
+
+        timer = threading.Timer(0.1, give_back)
+        timer.start()
+        pair = microscope.shoot_pair(500.0, 400.0, 150.0, 0.75)
+        timer.join()
+        microscope.end()
+    assert targets_then == [0]
+    assert 0.09 < microscope.waits.buffers_s < 5
+    starts = {array.ctypes.data for array in pool.arrays}
+    assert {pair.minus.pixels.ctypes.data, pair.plus.pixels.ctypes.data} == starts
+    assert pool.n_beyond == 0
