@@ -12,6 +12,7 @@ from bifocus.camera_config import MicroManagerCameraConfig
 from bifocus.clock import Clock
 from bifocus.errors import ConfigError, DeviceTimeoutError
 from bifocus.hal.devices import CameraCapabilities
+from bifocus.hal.frame_memory import NEW_MEMORY, FrameMemory
 from bifocus.hal.frame_reader import FrameReader, Got
 from bifocus.hal.fresh_frames import RawFrame
 from bifocus.hal.micromanager_core import CoreLease, lease_core
@@ -31,6 +32,8 @@ class MicroManagerSource:
         self._config = config
         self._clock = clock
         self._lease = lease
+        self._memory = FrameMemory()
+        self.borrow_from = self._memory.borrow_from
         core, label = lease.core, config.device
         lease.check_loaded(label, key="camera.device")
         core.setCameraDevice(label)
@@ -97,7 +100,9 @@ class MicroManagerSource:
         begin_s = self._clock.monotonic_s()
         core.setCameraDevice(self._config.device)
         core.snapImage()
-        return RawFrame(pixels=as_rgb(core.getImage()), not_before_s=begin_s)
+        return RawFrame(
+            pixels=as_rgb(core.getImage(), self._memory), not_before_s=begin_s
+        )
 
 
 def open_micromanager_source(
@@ -112,7 +117,10 @@ def open_micromanager_source(
         raise
 
 
-def as_rgb(image: np.ndarray) -> UInt8Image:  # type: ignore[type-arg]
+def as_rgb(
+    image: np.ndarray,  # type: ignore[type-arg]
+    memory: FrameMemory = NEW_MEMORY,
+) -> UInt8Image:
     """Return 8-bit grey as it is, and packed BGRA (HxW uint32) as HxWx3 RGB.
 
     Raises
@@ -124,7 +132,9 @@ def as_rgb(image: np.ndarray) -> UInt8Image:  # type: ignore[type-arg]
         return np.array(image)
     if image.dtype == np.uint32 and image.ndim == 2:
         bgra = np.ascontiguousarray(image).view(np.uint8)
-        return np.ascontiguousarray(bgra.reshape(*image.shape, 4)[..., 2::-1])
+        pixels = memory.take((image.shape[0], image.shape[1]))
+        pixels[...] = bgra.reshape(*image.shape, 4)[..., 2::-1]
+        return pixels
     msg = (
         f"the camera gives {image.dtype} pixels of shape {image.shape}; set "
         "`pixel_format:` to its name for 8-bit grey (8bit) or colour (32bitRGB)"

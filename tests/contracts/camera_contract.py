@@ -8,8 +8,8 @@ import pytest
 
 from bifocus.clock import Clock
 from bifocus.errors import ConfigError, DeviceError, DeviceTimeoutError
-from bifocus.hal.devices import Camera, Stage
-from bifocus.records import MoveReceipt, StagePosition
+from bifocus.hal.devices import BorrowingCamera, Camera, Stage
+from bifocus.records import MoveReceipt, StagePosition, UInt8Image
 
 
 class CameraContract:
@@ -84,6 +84,29 @@ class CameraContract:
         frame = camera.grab()
         length_s = frame.exposure_end_s - frame.exposure_start_s
         assert length_s == pytest.approx(0.004, abs=1e-4)
+
+    def test_colour_frames_come_in_the_memory_that_is_lent(
+        self, camera: Camera
+    ) -> None:
+        assert isinstance(camera, BorrowingCamera)
+        own = camera.grab().pixels
+        lent: list[UInt8Image] = []
+
+        def lend() -> UInt8Image:
+            lent.append(np.zeros_like(own))
+            return lent[-1]
+
+        camera.borrow_from(lend)
+        pixels = [camera.grab().pixels for _ in range(3)][-1]
+        assert pixels.any()
+        if own.ndim == 3:
+            assert any(pixels is array for array in lent)
+        camera.borrow_from(lambda: np.zeros((8, 8, 3), np.uint8))
+        other = [camera.grab().pixels for _ in range(3)][-1]
+        assert other.shape == own.shape
+        camera.borrow_from(None)
+        pixels = [camera.grab().pixels for _ in range(3)][-1]
+        assert not any(np.shares_memory(pixels, array) for array in lent)
 
     def test_capabilities_are_constant(self, camera: Camera) -> None:
         before = camera.capabilities
