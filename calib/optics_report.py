@@ -1,7 +1,6 @@
 """What the step `optics` tells: its values, warnings, plots and pictures."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +8,7 @@ import numpy.typing as npt
 from bifocus.calib.focus_search import optics_dof_um
 from bifocus.calib.offset_readout import ReadoutFit
 from bifocus.calib.optics_fit import OpticsFit
+from bifocus.calib.optics_stack import OpticsStack
 from bifocus.calib.step_result import Plot, Series
 from bifocus.config import Optics
 from bifocus.optics import Objective
@@ -23,18 +23,6 @@ _CONDENSER_U = 0.03
 # Beyond this share off the file's the NA is warned of.
 _NA_WARNING = 0.10
 _SPHERICAL_WARNING = 0.15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpticsStack:
-    """The planes of the step's stack, cut to the part that is looked at."""
-
-    z_um: Float64
-    planes: tuple[UInt8Image, ...]
-    sharpness: Float64
-    shifts_px: Float64
-    apart: int
-    digest: str
 
 
 def optics_plots(
