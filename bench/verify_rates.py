@@ -1,4 +1,4 @@
-"""Does `verify` find changed instruments, and keep silent on unchanged ones?
+"""How often `verify` finds a changed instrument, and alarms on an unchanged one.
 
 Instruments are drawn as for the coverage of calibration (`bench/drawn_instruments.py`;
 without drift, which is a moved focus), calibrated in the steps `focus`, `z` and

@@ -97,7 +97,8 @@ def find_focus(
     """
     dof_um = optics_dof_um(optics)
     place = (x_um, y_um)
-    z_um = stage.position().z_um
+    # Wherever the power came on: below what approaches need, a board may well start.
+    z_um = _clamped(stage.position().z_um, stage.limits.z_um)
     check_targets(stage, [StagePosition(x_um=x_um, y_um=y_um, z_um=z_um)])
     start_um = settings.z_start_um
     if start_um is None:

@@ -16,7 +16,7 @@ from bifocus.config import Optics
 from bifocus.errors import CalibrationError
 from bifocus.optics import Objective, depth_of_field_um
 from bifocus.records import FloatImage, Frame, StagePosition
-from bifocus.sharpness import to_gray
+from bifocus.sharpness import brenner, to_gray
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,12 @@ _DARK_LEVEL = 12.0
 # Share of pixels at the upper end; glints and hot pixels stay far below.
 _MOST_SATURATED = 0.05
 # A commanded move has changed the picture when it differs by so many times what two
-# pictures of one place do.
+# pictures of one place do. They are compared at an eighth of their size: a stage that
+# comes back within a micrometre is told from one that stands still.
 _LEAST_CHANGE = 1.5
+_COMPARED_SHARE = 1 / 8
+# Or, along z, when sharpness has changed by this factor: scatter across leaves it.
+_LEAST_SHARPNESS_CHANGE = 1.5
 # Field shift and defocus that must show: a quarter field, 6 depths of field.
 _SHIFT_SHARE = 0.25
 _DEFOCUS_DOF = 6.0
@@ -43,17 +47,21 @@ _MOST_ROTATION_MRAD = 100.0
 class Motion:
     """By how much pictures differ, in levels: of one place, and after moves.
 
-    `light_level` is that of the place itself.
+    `sharpness_change` is a factor, 1 or more, of sharpness after the move along z, over
+    that of the same place; `light_level` is that of the place itself.
     """
 
     noise: float
     x: float
     y: float
     z: float
+    sharpness_change: float
     light_level: float
 
     def stands_still(self, axis: str) -> bool:
         """Return whether a commanded move of an axis left the picture as it was."""
+        if axis == "z" and self.sharpness_change > _LEAST_SHARPNESS_CHANGE:
+            return False
         return float(getattr(self, axis)) <= _LEAST_CHANGE * self.noise
 
 
@@ -66,7 +74,9 @@ def check_region(bench: Bench) -> None:
         Naming the axis, the place and the travel.
     """
     x_um, y_um, width_um, height_um = bench.region_um
-    z_um = bench.stage.position().z_um
+    low_um, high_um = bench.stage.limits.z_um
+    # Wherever the power came on: below what approaches need, a board may well start.
+    z_um = min(max(bench.stage.position().z_um, low_um), high_um)
     corners = [(x_um, y_um), (x_um + width_um, y_um + height_um)]
     check_targets(
         bench.stage, [StagePosition(x_um=x, y_um=y, z_um=z_um) for x, y in corners]
@@ -276,6 +286,7 @@ def observe_motion(bench: Bench, place: tuple[float, float], z_um: float) -> Mot
         x=_difference(first, along_x),
         y=_difference(first, along_y),
         z=_difference(first, along_z),
+        sharpness_change=_sharpness_change(frames),
         light_level=light_level(frames[0]),
     )
     if motion.noise == motion.x == motion.y == motion.z == 0:
@@ -307,10 +318,28 @@ def _defocus_um(optics: Optics) -> float:
 
 
 def _averaged(frame: Frame) -> FloatImage:
-    """Return the picture at a quarter of its size: less noise, structure stays."""
+    """Return the picture made small: less noise, and structure stays."""
     pixels = frame.pixels.astype(np.float32)
-    small = cv2.resize(pixels, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        pixels,
+        None,
+        fx=_COMPARED_SHARE,
+        fy=_COMPARED_SHARE,
+        interpolation=cv2.INTER_AREA,
+    )
     return np.asarray(small, dtype=np.float32)
+
+
+def _sharpness_change(frames: list[Frame]) -> float:
+    """Return the factor of sharpness after the move along z over what repeats differ.
+
+    Sharpness counts the sensor's noise as well, which makes the factor smaller.
+    """
+    first, again, _, _, along_z, back = (
+        float(np.log(brenner(to_gray(frame.pixels)) + 1e-9)) for frame in frames
+    )
+    repeats = max(abs(again - first), abs(back - first))
+    return float(np.exp(max(abs(along_z - first) - repeats, 0.0)))
 
 
 def _difference(one: FloatImage, other: FloatImage) -> float:
