@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from bifocus.edge.cuda_graph import Graph, Recorder
-from bifocus.edge.device_memory import DeviceBlock, DeviceMemory, Event, PinnedArray
+from bifocus.edge.cuda_graph import Recorder
+from bifocus.edge.device_memory import DeviceBlock, DeviceMemory, PinnedArray
 from bifocus.edge.network_inputs import NetworkForm
 from bifocus.edge.small_tensors import SmallTensor
+from bifocus.edge.tensorrt_slot import Slot
 from bifocus.engine_manifest import TensorSpec
 from bifocus.errors import EngineError, EngineLostError
 from bifocus.optics_inputs import Float32
@@ -199,7 +200,7 @@ class SlotRing:
         self._upload.record(self._tables_there)
         self._tables_there.synchronize()
 
-    def _make_slot(self, shape: tuple[int, ...]) -> "_Slot":
+    def _make_slot(self, shape: tuple[int, ...]) -> Slot:
         memory, form, mapped = self._memory, self._form, self._is_mapped
 
         def pinned() -> PinnedArray:
@@ -219,11 +220,11 @@ class SlotRing:
             output_block = self._take(lambda: memory.device(n_bytes))
         uploaded, computed, done = (self._take(memory.event) for _ in range(3))
         numbers = [self._small(spec, start=0.0) for spec in form.numbers]
-        return _Slot(
+        return Slot(
             inputs, output, blocks, output_block, numbers, uploaded, computed, done
         )
 
-    def _warm_up(self, slot: "_Slot", record: Recorder) -> None:
+    def _warm_up(self, slot: Slot, record: Recorder) -> None:
         """Run once, since the first run loads kernels, and record the second."""
         number = self._slots.index(slot)
         self.start(number)
@@ -233,7 +234,7 @@ class SlotRing:
             slot.graph = graph
             self._taken.append(graph)
 
-    def _execute(self, slot: "_Slot") -> None:
+    def _execute(self, slot: Slot) -> None:
         context = self._context
         if context is None:
             msg = f"{self._form.network}: the slots are freed"
@@ -250,45 +251,3 @@ class SlotRing:
                 "command anew"
             )
             raise EngineLostError(msg)
-
-
-class _Slot:
-    """One pair of buffers and its marks."""
-
-    def __init__(
-        self,
-        inputs: dict[str, PinnedArray],
-        output: PinnedArray,
-        input_blocks: dict[str, DeviceBlock],
-        output_block: DeviceBlock | None,
-        numbers: list[SmallTensor],
-        uploaded: Event,
-        computed: Event,
-        done: Event,
-    ) -> None:
-        self.inputs = inputs
-        self.output = output
-        self.input_blocks = input_blocks
-        self.output_block = output_block
-        self.numbers = numbers
-        self.uploaded = uploaded
-        self.computed = computed
-        self.done = done
-        self.graph: Graph | None = None
-        self.sources: dict[str, PinnedArray] = dict(inputs)
-        self.held: Mapping[str, UInt8Image] | None = None
-
-    def addresses(self, output_name: str) -> dict[str, int]:
-        """Return where the engine finds each tensor."""
-        found = {
-            name: (
-                self.input_blocks[name].address
-                if self.input_blocks
-                else pinned.device_address
-            )
-            for name, pinned in self.inputs.items()
-        }
-        block = self.output_block
-        found[output_name] = block.address if block else self.output.device_address
-        found |= {tensor.name: tensor.address for tensor in self.numbers}
-        return found
