@@ -12,6 +12,7 @@ from bifocus.errors import ConfigError
 from bifocus.export import calibration
 from bifocus.export.export_files import ExportRequest
 from bifocus.export.export_model import export_model
+from bifocus.export.parity_pictures import coloured_noise
 from tests.export.small_networks import silence_torch
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
@@ -32,7 +33,7 @@ def test_noise_is_among_the_pictures_and_is_not_the_gates() -> None:
     assert len(pictures) == 28
     hashes = {part["minus"].tobytes() for part in pictures}
     assert len(hashes) == 28
-    gate = calibration.coloured_noise(("minus", "plus"), (160, 160), 4)
+    gate = coloured_noise(("minus", "plus"), (160, 160), 4)
     assert gate["minus"].tobytes() not in hashes
 
 
