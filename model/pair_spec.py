@@ -1,9 +1,9 @@
 """Everything that is random about one training pair: its record, and its relief.
 
 A pair is made by one *instrument* (`PairOptics`: what the user tells the program) whose
-true optics deviate from what was told. `bifocus.model.pair_mix` draws both; rendering
-and sensing draw nothing but what the record seeds, so a pair is repeated exactly from
-its record and texture.
+true optics deviate from what was told. `bifocus.model.pair_drawing` draws both;
+rendering and sensing draw nothing but what the record seeds, so a pair is repeated
+exactly from its record and texture.
 """
 
 import dataclasses

@@ -26,7 +26,8 @@ import torch
 
 from bifocus.errors import BifocusError, ConfigError, EngineError
 from bifocus.model import coherent, incoherent
-from bifocus.model.pair_mix import MIXES, PairMix, draw_instrument, draw_pair_spec
+from bifocus.model.pair_drawing import draw_instrument, draw_pair_spec
+from bifocus.model.pair_mix import MIXES, PairMix
 from bifocus.model.pair_spec import PairSpec, pair_spec_from_json
 from bifocus.model.shot_camera import StoredPair, store_pair
 from bifocus.model.textures import (

@@ -205,11 +205,12 @@ def _with_grain(
 ) -> FloatImage:
     """Return the transmission with its densities changed; the grain has no colour."""
     noise = rng.normal(0, 1, light.shape[:2]).astype(np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), spec.texture_grain_px)
+    smooth = cv2.GaussianBlur(noise, (0, 0), spec.texture_grain_px)
+    noise = np.asarray(smooth, dtype=np.float32)
     share = 1 + np.float32(spec.texture_grain) * noise / noise.std()
     power = np.float32(spec.texture_strength) * np.maximum(share, 0)
-    changed: FloatImage = np.maximum(light, 1e-3) ** power[..., None]
-    return changed
+    changed = np.power(np.maximum(light, np.float32(1e-3)), power[..., None])
+    return np.asarray(changed, dtype=np.float32)
 
 
 def _draw_crop(

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from bifocus.errors import ConfigError
+from bifocus.model.pair_drawing import draw_instrument, draw_pair_spec
 from bifocus.model.pair_mix import (
     EVALUATION_COHERENT,
     EVALUATION_RELIEF,
     TRAINING_MIX,
     PairMix,
-    draw_instrument,
-    draw_pair_spec,
 )
 from bifocus.model.pair_spec import (
     PairSpec,
