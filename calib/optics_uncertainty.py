@@ -15,10 +15,10 @@ Float64 = npt.NDArray[np.float64]
 
 # What windowed blocks and the model itself add (k = 1); `bench.na_coverage` counts.
 _MODEL_U = np.array([0.003, 0.005, 0.006, 0.006, 0.02])
-# Tissue some depth thick has its planes mixed, as a smaller NA would: by a quarter of
+# Tissue some depth thick has its planes mixed, as a smaller NA would: by 0.25 to 0.3 of
 # (sd of its heights / unit of defocus)^2 of the NA (the presets). It is not known to be
 # thinner than 0.4 um between its faces, with nothing in between.
-_THICK_SHARE, _THICK_SD_UM = 0.25, 0.2
+_THICK_SHARE, _THICK_SD_UM = 0.3, 0.2
 
 
 def estimate_uncertainty(found: PlaneFit) -> tuple[Float64, Float64]:

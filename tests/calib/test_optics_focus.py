@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from bench.quick_instrument import PeriodicRenderer, make_specimen
+from bench.quick_instrument import PeriodicRenderer, make_instrument, make_specimen
+from bifocus.calib.compose_profile import compose_profile
 from bifocus.calib.optics_focus import predict_shift_um, refine_focus
+from bifocus.calib.step_files import FinishedStep
+from bifocus.calib.step_result import StepResult
 from bifocus.optics import Objective
 from bifocus.records import Measured
 from bifocus.sharpness import brenner
@@ -81,3 +84,27 @@ def test_a_significant_shift_is_taken_off_and_both_are_told() -> None:
 @pytest.mark.parametrize("shift", [None, measured(0.05, 0.03), measured(0.01, 0.001)])
 def test_what_is_not_significant_leaves_the_focus_alone(shift: Measured | None) -> None:
     assert refine_focus(measured(150.0, 0.03), shift) == {}
+
+
+def finished(name: str, **values: Measured) -> FinishedStep:
+    facts = {"x_um": 0.0, "y_um": 0.0} if name == "focus" else {}
+    result = StepResult(name=name, values=values, facts=facts)
+    return FinishedStep(
+        name=name, measured_utc="2026-01-01T00:00:00+00:00", seconds=1.0, result=result
+    )
+
+
+def test_the_profile_has_the_focus_of_the_fusion_and_the_sharpest_plane() -> None:
+    specimen = make_specimen(side_px=64, pixel_um=0.25, heights_um=(0.0,), seed=1)
+    quick = make_instrument(
+        specimen=specimen, light=Light(), na=0.75, seed=1, mechanics={}
+    )
+    steps = [
+        finished("focus", focus_um=measured(150.0, 0.03)),
+        finished("optics", focus_shift_um=measured(-0.2, 0.04)),
+        finished("spacing", half_spacing_um=measured(0.75, 0.02)),
+    ]
+    profile = compose_profile(quick.bench, steps, [])
+    assert profile.focus_um.value == pytest.approx(150.2)
+    assert profile.values["focus_um"] == profile.focus_um
+    assert profile.values["focus_sharpest_um"].value == 150.0
