@@ -1,4 +1,4 @@
-"""Which length along z the half-spacing rests on. Pure.
+"""Half-spacing in true micrometres, and which length along z it rests on. Pure.
 
 Two sources, both named: the drive's own micrometre, trusted to `calibration.
 z_tolerance`; and the wavelength of the light, by which defocus is measured in the step
@@ -10,6 +10,8 @@ the drive is not within its tolerance, and light alone counts.
 import math
 from dataclasses import dataclass
 
+from bifocus.calib.spacing_pairs import Pairs
+from bifocus.calib.spacing_ruler import SharpnessRuler
 from bifocus.calib.uncertainty import limits_u, root_sum_square
 from bifocus.config import Instrument
 from bifocus.records import Measured
@@ -66,3 +68,50 @@ def choose_length(config: Instrument, seen: Measured | None) -> ZLength:
         u=light_u * math.sqrt(share),
         source=f"{drive}, and {light}, weighted by their uncertainties",
     )
+
+
+def spacing_values(
+    pairs: Pairs,
+    ruler: SharpnessRuler,
+    length: ZLength,
+    commanded_um: float,
+    choice: str,
+) -> tuple[dict[str, Measured], dict[str, float]]:
+    """Return dD as commanded, as the stage counts it, and true; and the budget.
+
+    `choice` says how the commanded one was chosen.
+    """
+    miss, scale = pairs.miss_um, length.scale
+    miss_um = float(miss.coefficients[0])
+    stage_um = commanded_um + miss_um
+    # The ruler serves for a difference only: of its error that share counts.
+    ends_um = [ruler.u_um(sign * commanded_um) for sign in (-1, 1)]
+    share = min(abs(miss_um) / commanded_um, 1.0)
+    parts_um = {
+        "scatter of the pairs": float(miss.u[0]),
+        "ruler": share * root_sum_square(ends_um) / 2,
+    }
+    budget_um = {name: scale * part_um for name, part_um in parts_um.items()}
+    budget_um["z scale"] = length.u * stage_um
+    how = (
+        f"{pairs.half_um.size} pairs shot as in a scan, against the same heights "
+        "come up to from far below, by their sharpness"
+    )
+    values = {
+        "half_spacing_um": Measured(
+            value=scale * stage_um,
+            standard_uncertainty=root_sum_square(list(budget_um.values())),
+            method=f"{how}; {length.source}",
+        ),
+        "half_spacing_stage_um": Measured(
+            value=stage_um,
+            standard_uncertainty=root_sum_square(list(parts_um.values())),
+            method=f"{how}; in the z drive's own um",
+        ),
+        "half_spacing_commanded_um": Measured(
+            value=commanded_um,
+            standard_uncertainty=0.0,
+            method=f"{choice}, in whole motor steps",
+        ),
+    }
+    return values, budget_um

@@ -21,8 +21,8 @@ from bifocus.calib.focus_search import (
     plane_phase,
     take_fine,
 )
-from bifocus.calib.spacing_length import ZLength, choose_length
-from bifocus.calib.spacing_pairs import Pairs, PairShooter, grab_gray
+from bifocus.calib.spacing_length import ZLength, choose_length, spacing_values
+from bifocus.calib.spacing_pairs import PairShooter, grab_gray
 from bifocus.calib.spacing_prediction import (
     SpacingCurve,
     measure_power,
@@ -36,13 +36,12 @@ from bifocus.calib.trained_range import (
     half_spacing_range_um,
     load_default_manifest,
 )
-from bifocus.calib.uncertainty import root_sum_square
 from bifocus.calib.zstack import ZStack
 from bifocus.calibrated_optics import CalibratedOptics
 from bifocus.engine_manifest import EngineManifest
 from bifocus.errors import CalibrationError
 from bifocus.optics import Objective
-from bifocus.records import FloatImage, Measured, StagePosition
+from bifocus.records import FloatImage, StagePosition
 from bifocus.transfer import Light
 
 logger = logging.getLogger(__name__)
@@ -108,7 +107,8 @@ def measure_spacing(bench: Bench, before: Mapping[str, StepResult]) -> StepResul
         digest=digest,
     )
     pairs = shooter.shoot(max(_PAIRS_U_UM, _PAIRS_SHARE * length.u * commanded_um))
-    values, budget_um = _values(bench, pairs, ruler, length, commanded_um)
+    choice = bench.config.calibration.choose_half_spacing
+    values, budget_um = spacing_values(pairs, ruler, length, commanded_um, choice)
     achieved = values["half_spacing_um"]
     logger.info(
         "half-spacing %.3f um, u %.3f um", achieved.value, achieved.standard_uncertainty
@@ -252,52 +252,6 @@ def _ruler(
         [stack.sharpness for stack in stacks],
         reach_um=reach_um,
     )
-
-
-def _values(
-    bench: Bench,
-    pairs: Pairs,
-    ruler: SharpnessRuler,
-    length: ZLength,
-    commanded_um: float,
-) -> tuple[dict[str, Measured], dict[str, float]]:
-    """Return dD as commanded, as the stage counts it, and true; and the budget."""
-    miss, scale = pairs.miss_um, length.scale
-    miss_um = float(miss.coefficients[0])
-    stage_um = commanded_um + miss_um
-    # The ruler serves for a difference only: of its error that share counts.
-    ends_um = [ruler.u_um(sign * commanded_um) for sign in (-1, 1)]
-    share = min(abs(miss_um) / commanded_um, 1.0)
-    parts_um = {
-        "scatter of the pairs": float(miss.u[0]),
-        "ruler": share * root_sum_square(ends_um) / 2,
-    }
-    budget_um = {name: scale * part_um for name, part_um in parts_um.items()}
-    budget_um["z scale"] = length.u * stage_um
-    how = (
-        f"{pairs.half_um.size} pairs shot as in a scan, against the same heights "
-        "come up to from far below, by their sharpness"
-    )
-    values = {
-        "half_spacing_um": Measured(
-            value=scale * stage_um,
-            standard_uncertainty=root_sum_square(list(budget_um.values())),
-            method=f"{how}; {length.source}",
-        ),
-        "half_spacing_stage_um": Measured(
-            value=stage_um,
-            standard_uncertainty=root_sum_square(list(parts_um.values())),
-            method=f"{how}; in the z drive's own um",
-        ),
-        "half_spacing_commanded_um": Measured(
-            value=commanded_um,
-            standard_uncertainty=0.0,
-            method=(
-                f"{bench.config.calibration.choose_half_spacing}, in whole motor steps"
-            ),
-        ),
-    }
-    return values, budget_um
 
 
 def _trained_facts(bench: Bench, setting: _Setting, half_um: float) -> dict[str, Any]:
