@@ -19,7 +19,7 @@ from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.evaluation_set import CONDITIONS, SimulatedPairs, Texture
 from bifocus.model.network_method import pictures_of
 from bifocus.model.patch_store import StoreRequest, render_patch
-from bifocus.model.textures import find_data_dir, list_textures
+from bifocus.model.texture_files import find_data_dir, list_textures
 from bifocus.records import UInt8Image
 
 N_PICTURES = 24

@@ -2,7 +2,7 @@
 
 Two conditions at half-spacing 0.75 um, n ~ N(0, 1) um, NA 0.75 and 0.25 um pixels:
 partially coherent light on level tissue, and incoherent light on tissue with a relief
-of +-0.4 um. The tissue comes from the test slides of `bifocus.model.textures`:
+of +-0.4 um. The tissue comes from the test slides of `bifocus.model.texture_files`:
 neither training nor the choice of a checkpoint has seen them.
 Changing anything here makes older results incomparable: raise `SET_VERSION` with it.
 """
@@ -24,7 +24,7 @@ from bifocus.errors import ConfigError, ImageFileError
 from bifocus.focal_offset import PairOptics
 from bifocus.model.evaluation_optics import EvaluationOptics, expose, render_planes
 from bifocus.model.evaluation_pair import EvaluationPair
-from bifocus.model.textures import (
+from bifocus.model.texture_files import (
     Split,
     TextureFile,
     compute_data_hash,

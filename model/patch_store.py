@@ -30,14 +30,14 @@ from bifocus.model.pair_drawing import draw_instrument, draw_pair_spec
 from bifocus.model.pair_mix import MIXES, PairMix
 from bifocus.model.pair_spec import PairSpec, pair_spec_from_json
 from bifocus.model.shot_camera import StoredPair, store_pair
-from bifocus.model.textures import (
+from bifocus.model.texture_files import (
     Split,
     TextureFile,
     compute_data_hash,
-    draw_texture,
     find_data_dir,
     list_textures,
 )
+from bifocus.model.textures import draw_texture
 from bifocus.physics_fusion import fuse_two_shots
 from bifocus.records import UInt8Image
 

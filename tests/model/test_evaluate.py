@@ -37,7 +37,7 @@ from bifocus.model.evaluation_set import (
 from bifocus.model.metrics import psnr_db
 from bifocus.model.result_files import load_results, save_results
 from bifocus.model.results_page import main
-from bifocus.model.textures import list_textures
+from bifocus.model.texture_files import list_textures
 from tests.imaging import (
     FOREIGN,
     Scope,

@@ -20,7 +20,7 @@ from bifocus.model.patch_store import (
     render_patch,
 )
 from bifocus.model.shot_camera import shift_periodic, store_pair
-from bifocus.model.textures import list_textures
+from bifocus.model.texture_files import list_textures
 from tests.model.imaging_specs import plain_spec, random_texture
 from tests.model.tissue_folder import make_tissue_folder
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from bifocus.errors import ConfigError, ImageFileError
-from bifocus.model.textures import (
+from bifocus.model.texture_files import (
     SOURCES,
     compute_data_hash,
-    compute_transmission,
-    draw_texture,
     find_data_dir,
     list_textures,
 )
+from bifocus.model.textures import compute_transmission, draw_texture
 from bifocus.records import FloatImage, UInt8Image
 from bifocus.sharpness import measure_sharpness
 from tests.model.imaging_specs import plain_spec
