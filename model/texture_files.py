@@ -127,7 +127,8 @@ def list_textures(data_dir: Path, split: Split) -> tuple[TextureFile, ...]:
         if source.split == split:
             found += _list_source(data_dir, source)
     if not found:
-        msg = f"{data_dir}: no image of the {split} split; see bifocus/model/texture_files.py"
+        where = "bifocus/model/texture_files.py"
+        msg = f"{data_dir}: no image of the {split} split; see {where}"
         raise ConfigError(msg)
     return tuple(found)
 
