@@ -7,12 +7,12 @@ instrument file. They set the length across the picture; along Z it is the stage
 micrometre times `z_scale`, which is free because a fit that trusts a stage 5 % wrong
 would put a third of that into the NA.
 
-The likeliest of these is then fitted once more with the heights of the planes free
-(`optics_planes`); `optics_uncertainty` says how well all of it is known.
+The heights of the planes are free as well (`optics_planes`), before light is chosen:
+planes that scatter look like phase. `optics_uncertainty` says how well all of it is
+known.
 """
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from bifocus.calib.optics_planes import PlaneFit, fit_planes
 from bifocus.calib.optics_search import (
-    OpticsSearch,
     Pupil,
     search_optics,
     start_search,
@@ -40,11 +39,12 @@ _CONDENSER, _PHASE = 0.7, 0.3
 # A condenser nearer to 1 is that of incoherent light, and phase cannot be told.
 _MOST_CONDENSER = 0.98
 # Partial coherence must make the stack so much likelier, in nats for each block: with
-# incoherent light it never gained 1, a condenser of 0.95 gains 40 (virtual scanners).
-_WORTH_NATS = 10.0
+# incoherent light it gained 9 at most, a condenser of 0.95 gains 40 (virtual scanners).
+_WORTH_NATS = 11.0
 # So far off the file's NA, or the drive's um, no instrument is that has passed so far.
 _FAR = 0.12
 _LEAST_BLOCKS = 3
+_PUPILS: tuple[Pupil, Pupil] = ("paraxial", "exact")
 # How much likelier a block is at its focus than elsewhere: glass 1 to 2 nats, tissue
 # 3000, tissue of a tenth of its contrast 30 to 80, of a thirtieth 2.
 _BLANK_NATS = 20.0
@@ -117,29 +117,50 @@ def fit_optics(evidence: StackEvidence, nominal: Optics) -> OpticsFit:
         If fewer than three blocks show texture.
     """
     evidence = _with_texture(evidence, nominal)
-    pupils: tuple[Pupil, Pupil] = ("paraxial", "exact")
-    plain = _likelier(search_optics(evidence, nominal, pupil, ()) for pupil in pupils)
+    plain = fit_planes(
+        min(
+            (search_optics(evidence, nominal, pupil, ()) for pupil in _PUPILS),
+            key=lambda one: one.cost,
+        ),
+        evidence.z_um,
+    )
     # Only light that pays on the likelier pupil is tried on the other one; but optics
     # far from the file's are more likely a wrong model than a wrong instrument.
-    first, second = plain.pupil, pupils[1 - pupils.index(plain.pupil)]
-    light = (_CONDENSER, _PHASE)
-    lit = [search_optics(evidence, nominal, first, light)]
-    if _pays(lit[0], plain) or np.abs(plain.point[[0, 2]] - 1).max() > _FAR:
-        lit.append(search_optics(evidence, nominal, second, light))
-    paying = [one for one in lit if _pays(one, plain)]
-    best = _likelier(paying) if paying else plain
-    gain = plain.cost - _likelier(lit).cost
-    return _describe(fit_planes(best), gain)
+    first = plain.search.pupil
+    lit = _light_up(evidence, plain, first)
+    is_far = np.abs(plain.search.point[[0, 2]] - 1).max() > _FAR
+    if is_far or _pays(lit, plain):
+        second = _PUPILS[1 - _PUPILS.index(first)]
+        lit = _likelier(lit, _light_up(evidence, plain, second))
+    best = lit if _pays(lit, plain) else plain
+    return _describe(best, plain.cost - lit.cost)
 
 
-def _pays(lit: OpticsSearch, plain: OpticsSearch) -> bool:
+def _light_up(evidence: StackEvidence, plain: PlaneFit, pupil: Pupil) -> PlaneFit:
+    """Return the likeliest optics with partially coherent light, on one pupil.
+
+    Planes that scatter look like phase, and phase like planes that scatter: the search
+    starts from where the planes were sent, and from where they are without phase.
+    """
+    fits = [
+        fit_planes(
+            search_optics(start, plain.search.nominal, pupil, (_CONDENSER, _PHASE)),
+            evidence.z_um,
+        )
+        for start in (evidence, plain.search.evidence)
+    ]
+    return _likelier(*fits)
+
+
+def _pays(lit: PlaneFit, plain: PlaneFit) -> bool:
     """Return whether partially coherent light is worth its two parameters."""
-    worth = _WORTH_NATS * plain.evidence.cross.shape[0]
-    return plain.cost - lit.cost > worth and lit.point[3] <= _MOST_CONDENSER
+    worth = _WORTH_NATS * plain.search.evidence.cross.shape[0]
+    is_coherent = lit.search.point[3] <= _MOST_CONDENSER
+    return plain.cost - lit.cost > worth and bool(is_coherent)
 
 
-def _likelier(searches: Iterable[OpticsSearch]) -> OpticsSearch:
-    return min(searches, key=lambda one: one.cost)
+def _likelier(one: PlaneFit, other: PlaneFit) -> PlaneFit:
+    return min(one, other, key=lambda fit: fit.cost)
 
 
 def _with_texture(evidence: StackEvidence, nominal: Optics) -> StackEvidence:

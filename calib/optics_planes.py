@@ -44,23 +44,27 @@ class PlaneFit:
         By how much each block alone draws the point away, shape (p, blocks).
     scatter_um
         Standard deviation of the planes' heights.
+    cost
+        In nats, of the stack and of the planes' heights together.
     """
 
     search: OpticsSearch
     covariance: Float64
     by_block: Float64
     scatter_um: float
+    cost: float
 
 
-def fit_planes(search: OpticsSearch) -> PlaneFit:
-    """Go on from a search's point with the planes free."""
+def fit_planes(search: OpticsSearch, sent_um: Float64) -> PlaneFit:
+    """Go on from a search's point with the planes free about where they were sent."""
     search = dataclasses.replace(search, focus_step=FINE_STEP)
     search.settle_foci()
+    moved_um = search.evidence.z_um - sent_um
     found = _Planes(
         search=search,
-        sent_um=search.evidence.z_um,
-        moved_um=np.zeros(search.evidence.z_um.size),
-        sd_um=_FIRST_SD * search.unit_um,
+        sent_um=sent_um,
+        moved_um=moved_um,
+        sd_um=max(_FIRST_SD * search.unit_um, float(np.sqrt(np.mean(moved_um**2)))),
     )
     for _ in range(_MOST_TURNS):
         gain = found.turn()
@@ -75,6 +79,7 @@ def fit_planes(search: OpticsSearch) -> PlaneFit:
         covariance=by_planes @ by_planes.T,
         by_block=-inverse[:size] @ gradient,
         scatter_um=found.sd_um,
+        cost=found.cost,
     )
 
 
@@ -87,6 +92,12 @@ class _Planes:
     moved_um: Float64
     sd_um: float
     damping: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Cost of the stack, and of planes that scatter as these do."""
+        scatter = self.moved_um.size * float(np.log(self.sd_um / self.search.unit_um))
+        return self._cost(self.search, self.moved_um) + scatter
 
     def turn(self) -> float:
         """Go one damped Newton step; return what it has gained, negative for none."""
