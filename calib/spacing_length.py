@@ -3,8 +3,9 @@
 Two sources, both named: the drive's own micrometre, trusted to `calibration.
 z_tolerance`; and the wavelength of the light, by which defocus is measured in the step
 `optics`, as far as `optics.wavelengths_um` and `pixel_um` are true. Their mean counts,
-weighted by what each is uncertain by. Where they disagree by more than chance allows,
-the drive is not within its tolerance, and light alone counts.
+weighted by what each is uncertain by. Where they disagree, nothing here tells which is
+wrong: u grows by Birge's ratio (R. T. Birge, Phys. Rev. 40 (1932) 207), so that it
+covers both.
 """
 
 import math
@@ -19,7 +20,6 @@ from bifocus.records import Measured
 # The mean wavelength of a colour: LEDs are sorted to some nm, and sensors see them
 # through filters as wide as they are.
 WAVELENGTH_TOLERANCE = 0.02
-_DISAGREE = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +60,11 @@ def choose_length(config: Instrument, seen: Measured | None) -> ZLength:
         f"optics; pixel_um to {config.optics.pixel_tolerance:.0%}, wavelengths to "
         f"{WAVELENGTH_TOLERANCE:.0%})"
     )
-    if abs(seen.value - 1) > _DISAGREE * math.hypot(light_u, drive_u):
-        return ZLength(scale=seen.value, u=light_u, source=light)
     share = drive_u**2 / (drive_u**2 + light_u**2)
+    birge = abs(seen.value - 1) / math.hypot(light_u, drive_u)
     return ZLength(
         scale=1 + share * (seen.value - 1),
-        u=light_u * math.sqrt(share),
+        u=light_u * math.sqrt(share) * max(1.0, birge),
         source=f"{drive}, and {light}, weighted by their uncertainties",
     )
 

@@ -218,11 +218,14 @@ def test_the_length_is_the_mean_of_drive_and_light() -> None:
     assert "wavelengths" in length.source
 
 
-def test_a_drive_beyond_its_tolerance_is_no_length() -> None:
+def test_where_drive_and_light_disagree_u_covers_both() -> None:
     config = instrument().bench.config
     length = choose_length(config, seen_scale(1.15, 0.01))
-    assert length.scale == 1.15
-    assert "z drive" not in length.source
+    assert 1 < length.scale < 1.15
+    assert length.scale + 2 * length.u > 1.15
+    assert length.scale - 2 * length.u < 1
+    assert "z drive" in length.source
+    assert "wavelengths" in length.source
 
 
 def test_without_optics_the_drive_is_the_length() -> None:

@@ -129,7 +129,10 @@ def test_a_profile_may_be_a_file_or_a_record(
 def test_the_profiles_spacing_is_the_one_used(
     instrument: InstrumentFile, profile: InstrumentProfile, tmp_path: Path
 ) -> None:
-    spaced = replace(profile, half_spacing_um=replace(profile.half_spacing_um, value=1))
+    achieved = replace(profile.half_spacing_um, value=1)
+    spaced = replace(
+        profile, values={**profile.values, "half_spacing_stage_um": achieved}
+    )
     result = scan_instrument(
         instrument, tmp_path, region_um=ONE_TILE_UM, profile=spaced
     )
