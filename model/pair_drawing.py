@@ -127,6 +127,10 @@ def _draw_texture_changes(mix: PairMix, rng: np.random.Generator) -> dict[str, A
     if mix.grain_share and _chance(rng, mix.grain_share):
         changes["texture_grain"] = float(rng.uniform(*mix.grain))
         changes["texture_grain_px"] = float(rng.uniform(*mix.grain_px))
+    if mix.noise_share and _chance(rng, mix.noise_share):
+        changes["texture_noise"] = float(rng.uniform(*mix.noise_levels))
+        changes["texture_noise_px"] = float(rng.uniform(*mix.noise_px))
+        changes["texture_noise_colour"] = float(rng.uniform(*mix.noise_colour))
     return changes
 
 

@@ -70,6 +70,10 @@ class PairMix:
     grain_share: float = 0.0
     grain: Range = (0.05, 0.5)
     grain_px: Range = (0.4, 1.2)
+    noise_share: float = 0.0
+    noise_levels: Range = (1.0, 8.0)
+    noise_px: Range = (0.3, 1.0)
+    noise_colour: Range = (0.0, 1.0)
 
 
 # The default: half of the instruments lie near the reference.
@@ -125,6 +129,17 @@ GRAINY_MIX = dataclasses.replace(
     faint_share=0.6,
     grain_share=0.75,
 )
+# Tissue as scanners store it: with the noise of their cameras in it, often sharpened.
+# To the two shots such noise is tissue: both show it, which tells it from their own.
+SCANNED_MIX = dataclasses.replace(
+    MAINTAINED_MIX,
+    texture_scale=(0.5, 1.0),
+    sharpen_share=0.4,
+    faint_share=0.4,
+    grain_share=0.1,
+    noise_share=0.75,
+    flat_share=0.1,
+)
 # Never trained on: higher condenser, more phase, larger aberrations, other relief.
 # Offsets are the paper's, the spacing is the product's.
 EVALUATION_COHERENT = PairMix(
@@ -167,6 +182,7 @@ MIXES = {
     "diverse": DIVERSE_MIX,
     "maintained": MAINTAINED_MIX,
     "grainy": GRAINY_MIX,
+    "scanned": SCANNED_MIX,
     "evaluation-coherent": EVALUATION_COHERENT,
     "evaluation-relief": EVALUATION_RELIEF,
 }

@@ -63,6 +63,9 @@ class PairSpec:
     texture_grain, texture_grain_px
         Relative sd of a fine grain in the densities, and the size (a Gaussian's sigma)
         of its grains.
+    texture_noise, texture_noise_px, texture_noise_colour
+        Noise that the texture's own scanner left in it: sd in grey levels, size of its
+        grains, and the share of its power that each colour has for itself.
     tone_curve
         How the camera stores light; known to the program.
     seed
@@ -104,6 +107,9 @@ class PairSpec:
     texture_strength: float = 1.0
     texture_grain: float = 0.0
     texture_grain_px: float = 0.7
+    texture_noise: float = 0.0
+    texture_noise_px: float = 0.5
+    texture_noise_colour: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse what cannot be rendered."""

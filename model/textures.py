@@ -61,6 +61,19 @@ def draw_texture(
     return light, file
 
 
+def _with_scanner_noise(
+    crop: UInt8Image, spec: PairSpec, rng: np.random.Generator
+) -> UInt8Image:
+    """Return the crop with noise of its scanner's camera: partly grey, partly not."""
+    colour = np.float32(spec.texture_noise_colour)
+    noise = rng.normal(0, 1, (*crop.shape[:2], 4)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), spec.texture_noise_px)
+    noise = np.asarray(smooth, dtype=np.float32)
+    noise = np.sqrt(1 - colour) * noise[..., :1] + np.sqrt(colour) * noise[..., 1:]
+    noise *= np.float32(spec.texture_noise) / noise.std()
+    return np.clip(np.rint(crop + noise), 0, 255).astype(np.uint8)
+
+
 def _with_grain(
     light: FloatImage, spec: PairSpec, rng: np.random.Generator
 ) -> FloatImage:
@@ -99,7 +112,7 @@ def _draw_crop(
                 cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8
             )
         if crop.std(axis=(0, 1)).max() >= _LEAST_CONTRAST_LEVELS:
-            return _process(_turn(crop, int(rng.integers(8))), spec), file
+            return _process(_turn(crop, int(rng.integers(8))), spec, rng), file
     msg = (
         f"no crop of {side_px} px with texture in {len(files)} images of "
         f"{', '.join(folders)}"
@@ -126,8 +139,10 @@ def compute_transmission(stored: UInt8Image, spec: PairSpec) -> FloatImage:
     return jittered
 
 
-def _process(crop: UInt8Image, spec: PairSpec) -> UInt8Image:
-    """Sharpen and compress a crop as its record says."""
+def _process(crop: UInt8Image, spec: PairSpec, rng: np.random.Generator) -> UInt8Image:
+    """Do to a crop what the scanner it came from may have done, as its record says."""
+    if spec.texture_noise:
+        crop = _with_scanner_noise(crop, spec, rng)
     if spec.texture_sharpen:
         smooth = cv2.GaussianBlur(crop, (0, 0), 1.0)
         amount = spec.texture_sharpen

@@ -172,5 +172,33 @@ def test_faint_and_grainy_tissue(tmp_path: Path) -> None:
     np.testing.assert_allclose(share[:, 0], share[:, 1], atol=1e-3)
 
 
+def test_noise_of_the_scanner_has_the_colour_and_the_strength_asked_for(
+    tmp_path: Path,
+) -> None:
+    make_tissue_folder(tmp_path)
+    files = list_textures(tmp_path, "train")
+
+    def draw(**changes: Any) -> FloatImage:
+        spec = dataclasses.replace(plain_spec(), **changes)
+        return draw_texture(files, spec, 96, np.random.default_rng(0))[0]
+
+    plain = draw()
+    inside = (plain.min(axis=2) > 0.2) & (plain.max(axis=2) < 0.8)
+
+    def measure(levels: float, colour: float) -> FloatImage:
+        noisy = draw(
+            texture_noise=levels, texture_noise_px=0.3, texture_noise_colour=colour
+        )
+        return (noisy - plain)[inside]
+
+    for colour, correlation in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)):
+        noise = measure(4.0, colour)
+        measured = np.corrcoef(noise[:, 0], noise[:, 2])[0, 1]
+        assert measured == pytest.approx(correlation, abs=0.08)
+        # Glass, at most 255 levels, is put to 1: levels become no less than 1/255.
+        assert 0.9 < 255 * float(noise.std()) / 4 < 1.5
+        assert noise.std() / measure(2.0, colour).std() == pytest.approx(2, rel=0.1)
+
+
 def _stored(light: FloatImage) -> UInt8Image:
     return np.asarray(np.rint(255 * light), dtype=np.uint8)
