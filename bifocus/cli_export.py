@@ -191,7 +191,8 @@ def _read_calibration(folder: Path, model: Path) -> "list[Pictures]":
     def pictures() -> Any:
         for pair in pairs:
             measured = measure_pair(*pair.read(), optics, tone_curve=tone_curve)
-            yield pair_pictures(measured, fuse_measured(measured).pixels, PICTURES)
+            physics = fuse_measured(measured, colours="together")
+            yield pair_pictures(measured, physics.pixels, PICTURES)
 
     return pictures_from(pictures(), load_checkpoint(model).network.inputs)
 

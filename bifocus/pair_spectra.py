@@ -5,7 +5,7 @@ depends on the radius only, so three radial profiles per block and colour hold a
 a Gaussian model can know about defocus: |Y-|^2, |Y+|^2 and Re(Y- conj(Y+)).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -300,30 +300,47 @@ def _wide_rings(block_px: int) -> npt.NDArray[np.intp]:
     return np.repeat(index, 2, axis=1).astype(np.intp)
 
 
-def filter_block(spectra: Complex64, gains: Float32) -> Complex64:
-    """Return the sum of both shots' spectra times round gains.
+def filter_block(spectra: Sequence[Complex64] | Complex64, gains: Float32) -> Complex64:
+    """Return the sum of some spectra of one block, each times round gains.
 
     Parameters
     ----------
     spectra
-        Shape (2, block, block // 2 + 1).
+        Each (block, block // 2 + 1): those of both shots, for example.
     gains
-        Gain of each ring, shape (2, bins).
+        Gain of each ring, shape (spectra, bins).
     """
-    half = spectra.shape[1] // 2 + 1
-    rings = _wide_rings(spectra.shape[1])
+    size = spectra[0].shape[0]
+    half = size // 2 + 1
+    rings = _wide_rings(size)
     total: Complex64 = np.empty_like(spectra[0])
     wide = total.view(np.float32)
-    for shot in range(2):
-        values = spectra[shot].view(np.float32)
-        gain = np.take(gains[shot], rings)
+    for number, one in enumerate(spectra):
+        values = one.view(np.float32)
+        gain = np.take(gains[number], rings)
         # Row -k lies in the same rings as row k.
         for rows, factor in ((slice(half), gain), (slice(half, None), gain[-2:0:-1])):
-            if shot == 0:
+            if number == 0:
                 np.multiply(values[rows], factor, out=wide[rows])
             else:
                 wide[rows] += values[rows] * factor
     return total
+
+
+def cross_power(spectra: Sequence[Complex64], layout: BlockLayout) -> Float32:
+    """Return the ring means of Re(first conj second) of three spectra of one block.
+
+    Under a Hann window, as `fill_statistics`; shape (3, bins), in the order of pairs
+    (0, 1), (0, 2), (1, 2).
+    """
+    bins, ring_sums = radial_bins(layout.block_px), _ring_sums(layout.block_px)
+    filtered = [_hann_filtered(one) for one in spectra]
+    sums = [
+        ring_sums @ _folded(filtered[first] * filtered[second]).ravel()
+        for first, second in ((0, 1), (0, 2), (1, 2))
+    ]
+    energy = statistics_energy(layout) * np.maximum(bins.count, 1)
+    return np.asarray(np.stack(sums) / energy, dtype=np.float32)
 
 
 def _total_fade(layout: BlockLayout, count: int) -> Float32:

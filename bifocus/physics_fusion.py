@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ from bifocus.focal_offset import (
     split_energy,
     transfer_tables,
 )
+from bifocus.joint_colours import joint_mixing, smooth
 from bifocus.light_choice import choose_light, light_evidence
 from bifocus.pair_alignment import align, estimate_shift_px
 from bifocus.pair_spectra import (
@@ -46,12 +48,15 @@ from bifocus.pair_spectra import (
     filter_block,
     radial_bins,
 )
-from bifocus.records import FloatImage, FocalOffset, UInt8Image
+from bifocus.records import FocalOffset, UInt8Image
 from bifocus.sharpness import is_plus_sharper
 from bifocus.tone import ToneCurve, decode, encode
 from bifocus.transfer import INCOHERENT, compute_transfer
 
 Float32 = npt.NDArray[np.float32]
+
+# Each colour is fused from itself alone, or from all three together.
+Colours = Literal["apart", "together"]
 
 # Smallest image side that holds one small block without mirroring it whole.
 MIN_SIDE_PX = 64
@@ -73,6 +78,28 @@ SCATTER = 1.3
 IN_FOCUS_UNITS = (0.02, 0.06)
 # Quantisation to 8 bits adds 1/12 of a squared level.
 QUANTISATION_POWER = 1 / 12 / 255**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What both shots of one block tell in each ring.
+
+    Attributes
+    ----------
+    weight
+        h/N of each shot and colour, (2, colours, bins): what it is counted by.
+    precision
+        h-^2/N- + h+^2/N+, (colours, bins).
+    signal
+        Power S of the object, (colours, bins).
+    focus
+        h(0), (colours, bins).
+    """
+
+    weight: Float32
+    precision: Float32
+    signal: Float32
+    focus: Float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +140,7 @@ def fuse_two_shots(
     optics: PairOptics,
     *,
     tone_curve: ToneCurve = "linear",
+    colours: Colours = "apart",
 ) -> PhysicsResult:
     """Fuse the shots at F-dD and F+dD into the in-focus image.
 
@@ -124,6 +152,9 @@ def fuse_two_shots(
         NA, pixel, wavelengths and dD of the pair.
     tone_curve
         How the stored values relate to light; see `bifocus.tone`.
+    colours
+        Whether each colour is made of itself alone, or of all three
+        (`bifocus.joint_colours`): the picture that networks start from.
 
     Returns
     -------
@@ -136,18 +167,26 @@ def fuse_two_shots(
         If the shots are not RGB images of one size, or too small.
     """
     _check(minus, plus)
-    return fuse_measured(measure_pair(minus, plus, optics, tone_curve=tone_curve))
+    measured = measure_pair(minus, plus, optics, tone_curve=tone_curve)
+    return fuse_measured(measured, colours=colours)
 
 
-def fuse_measured(measured: MeasuredPair) -> PhysicsResult:
+def fuse_measured(
+    measured: MeasuredPair, *, colours: Colours = "apart"
+) -> PhysicsResult:
     """Fuse a pair whose offsets are known already; see `fuse_two_shots`."""
     start_s = time.perf_counter()
-    linear, quality = _fuse_spectra(measured.spectra, measured.optics, measured.offsets)
+    fits: list[tuple[float, float]] = []
+    blocks = _filtered_blocks(
+        measured.spectra, measured.optics, measured.offsets, colours, fits
+    )
+    linear = assemble(blocks, measured.spectra)
+    unexplained, explained = map(sum, zip(*fits, strict=True))
     return PhysicsResult(
         pixels=encode(linear, measured.tone_curve),
         offset=measured.offsets.tile,
         local_um=measured.offsets.local_um,
-        quality=quality,
+        quality=_quality(unexplained, explained),
         seconds=measured.seconds + time.perf_counter() - start_s,
         sharper_is_plus=measured.sharper_is_plus,
     )
@@ -211,51 +250,82 @@ def _check(minus: UInt8Image, plus: UInt8Image) -> None:
         raise ImageFileError(msg)
 
 
-def _fuse_spectra(
-    pair: PairSpectra, optics: PairOptics, offsets: OffsetMap
-) -> tuple[FloatImage, float]:
-    fits: list[tuple[float, float]] = []
-    image = assemble(_filtered_blocks(pair, optics, offsets, fits), pair)
-    unexplained, explained = map(sum, zip(*fits, strict=True))
-    return image, _quality(unexplained, explained)
-
-
 def _filtered_blocks(
     pair: PairSpectra,
     optics: PairOptics,
     offsets: OffsetMap,
+    colours: Colours,
     fits: list[tuple[float, float]],
 ) -> Iterator[Float32]:
     """Yield the blocks (colours, block, block); append the energies of their fits."""
     size = pair.layout.block_px
     local_um = offsets.local_um.ravel()
-    share = _wiener_share(local_um, optics)
+    trust = np.float32(trust_in_optics(optics))
+    share = trust * _wiener_share(local_um, optics)
     plus_share = _plus_share(local_um, optics)
     for block in range(local_um.size):
         tables = _tables_at(optics, size, float(local_um[block]))
-        wiener, fit = _wiener_gains(pair, block, tables, optics)
+        seen, fit = _observe(pair, block, tables, optics)
         fits.append(fit)
         pick = np.array([1 - plus_share[block], plus_share[block]], dtype=np.float32)
-        gains = share[block] * wiener + (1 - share[block]) * pick[:, None, None]
-        mixed = np.stack(
-            [filter_block(pair.spectra[:, block, c], gains[:, c]) for c in range(3)]
-        )
+        if colours == "together":
+            mixed = _mix_together(pair, block, seen, trust, pick)
+        else:
+            mixed = _mix_apart(pair, block, seen, share[block], pick)
         mixed[:, 0, 0] += size**2 * (pick @ pair.means[:, block])
         yield np.asarray(scipy.fft.irfft2(mixed, (size, size)), dtype=np.float32)
 
 
-def _wiener_gains(
-    pair: PairSpectra, block: int, tables: Float32, optics: PairOptics
-) -> tuple[Float32, tuple[float, float]]:
-    """Return the gains of both shots, (2, colours, bins), and the energies of the fit.
+def _mix_apart(
+    pair: PairSpectra, block: int, seen: Observed, share: np.float32, pick: Float32
+) -> Complex64:
+    """Return the spectra of the fused block, each colour from itself alone."""
+    gains = seen.focus * seen.signal * seen.weight / (1 + seen.signal * seen.precision)
+    strength = np.hypot(gains[0], gains[1])
+    gains *= np.minimum(1.0, MAX_GAIN / np.maximum(strength, 1e-9))
+    # Rings 0 and 1 hold the window's own leakage: pass them through, half from each.
+    gains[:, :, :2] = 0.5
+    gains = share * gains + (1 - share) * pick[:, None, None]
+    gains = gains.astype(np.float32)
+    return np.stack(
+        [filter_block(pair.spectra[:, block, c], gains[:, c]) for c in range(3)]
+    )
 
-    The energies are the sums across and along h over all rings.
-    """
+
+def _mix_together(
+    pair: PairSpectra, block: int, seen: Observed, share: np.float32, pick: Float32
+) -> Complex64:
+    """Return the spectra of the fused block, each colour from all three."""
+    spectra = pair.spectra[:, block]
+    combined = [filter_block(spectra[:, c], seen.weight[:, c]) for c in range(3)]
+    mixing = joint_mixing(
+        combined, pair.layout, seen.precision, seen.signal, seen.focus
+    )
+    power = (mixing**2 * np.square(seen.weight).sum(axis=0)).sum(axis=1)
+    mixing *= np.minimum(1.0, MAX_GAIN / np.maximum(np.sqrt(power), 1e-9))[:, None]
+    mixing[..., :2] = 0
+    rest = np.empty((2, mixing.shape[-1]), dtype=np.float32)
+    rest[:] = (1 - share) * pick[:, None]
+    rest[:, :2] += 0.5 * share  # as in `_mix_apart`
+    return np.stack(
+        [
+            filter_block(
+                [*combined, *spectra[:, c]], np.concatenate([share * mixing[c], rest])
+            )
+            for c in range(3)
+        ]
+    )
+
+
+def _observe(
+    pair: PairSpectra, block: int, tables: Float32, optics: PairOptics
+) -> tuple[Observed, tuple[float, float]]:
+    """Return what a block's shots tell, and the energies across and along h."""
     bins = radial_bins(pair.layout.block_px)
     mean = pair.statistics[:, block] / np.maximum(bins.count, 1)
-    h, slope, h_focus = tables[:2], tables[2:4], tables[4]
+    h, slope, focus = tables[:2], tables[2:4], tables[4]
     along, across, norm = split_energy(mean, h)
-    along, across = _smooth(along), _smooth(across)
+    along, across = smooth(along), smooth(across)
     noise = _camera_noise(across, bins)
     signal = np.maximum(along - across, 0) / norm + np.float32(1e-12)
     # Energy across beyond the camera's noise is mismatch: a block is not level, and
@@ -264,15 +334,16 @@ def _wiener_gains(
     mismatch = np.maximum(across - SCATTER * noise, 0) / np.maximum(lean, 1e-6)
     doubt_um = np.float32(OFFSET_DOUBT_UNITS * optics.focus_unit_um)
     mismatch = np.minimum(mismatch, signal * doubt_um**2)
-    weight = h / (noise + mismatch * slope**2)
-    gains = h_focus * signal * weight / (1 + signal * (weight * h).sum(axis=0))
-    strength = np.hypot(gains[0], gains[1])
-    gains *= np.minimum(1.0, MAX_GAIN / np.maximum(strength, 1e-9))
-    # Rings 0 and 1 hold the window's own leakage: pass them through, half from each.
-    gains[:, :, :2] = 0.5
+    weight = np.asarray(h / (noise + mismatch * slope**2), dtype=np.float32)
+    seen = Observed(
+        weight=weight,
+        precision=np.asarray((weight * h).sum(axis=0), dtype=np.float32),
+        signal=np.asarray(signal, dtype=np.float32),
+        focus=focus,
+    )
     used = bins.count[2:]
     energy = float((across[:, 2:] * used).sum()), float((along[:, 2:] * used).sum())
-    return gains.astype(np.float32), energy
+    return seen, energy
 
 
 def _camera_noise(across: Float32, bins: RadialBins) -> Float32:
@@ -311,25 +382,17 @@ def focus_table(optics: PairOptics, block_px: int) -> Float32:
     return np.stack(rows)
 
 
-def _smooth(values: Float32) -> Float32:
-    """Three-ring running mean: single rings of few coefficients scatter too much."""
-    padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
-    mean = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
-    return np.asarray(mean, dtype=np.float32)
-
-
 def trust_in_optics(optics: PairOptics) -> float:
     """Return the largest share of the Wiener image in the mix; see `TRUST`."""
     return 1.0 if optics.is_measured else TRUST
 
 
 def _wiener_share(local_um: Float32, optics: PairOptics) -> Float32:
-    """Return the Wiener image's share of each block: 0 where already in focus."""
+    """Return how much of `trust_in_optics` each block takes: 0 where in focus."""
     nearer_um = np.abs(np.abs(local_um) - optics.half_spacing_um)
     low, high = (units * optics.focus_unit_um for units in IN_FOCUS_UNITS)
     rise = np.asarray(np.clip((nearer_um - low) / (high - low), 0, 1))
-    share = trust_in_optics(optics) * rise * rise * (3 - 2 * rise)
-    return np.asarray(share, dtype=np.float32)
+    return np.asarray(rise * rise * (3 - 2 * rise), dtype=np.float32)
 
 
 def _plus_share(local_um: Float32, optics: PairOptics) -> Float32:

@@ -173,7 +173,7 @@ def _fused_by_numpy(
 ) -> WholeSet:
     # The light is read from the pair here; the graph finds it in the tables.
     measured = measure_pair(minus, plus, optics)
-    physics = fuse_measured(measured)
+    physics = fuse_measured(measured, colours="together")
     pictures = pair_pictures(measured, physics.pixels, PICTURES)
     rows, columns = minus.shape[:2]
     return WholeSet(

@@ -91,7 +91,7 @@ class NetworkFuser:
         """
         start_s = time.perf_counter()
         self.check_optics(measured.optics)
-        physics = fuse_measured(measured)
+        physics = fuse_measured(measured, colours="together")
         form = self._engine.form
         pictures = pair_pictures(measured, physics.pixels, form.inputs)
         height_px, width_px = measured.minus.shape[:2]

@@ -76,6 +76,18 @@ def fuse_physics(pair: EvaluationPair) -> UInt8Image:
     return result.pixels
 
 
+def fuse_physics_joint(pair: EvaluationPair) -> UInt8Image:
+    """Return the same with the colours fused together: what networks start from."""
+    result = fuse_two_shots(
+        pair.minus,
+        pair.plus,
+        pair.optics,
+        tone_curve=pair.tone_curve,
+        colours="together",
+    )
+    return result.pixels
+
+
 def measure_physics_offset_um(pair: EvaluationPair) -> float:
     """Return the focal offset that the blind method reads from the pair, in um."""
     measured = measure_pair(
@@ -154,6 +166,7 @@ BASELINES: Mapping[str, Method] = {
     "wiener 2 shots (true n)": fuse_wiener_two_shots,
     "wiener oracle": fuse_wiener_oracle,
     "physics": fuse_physics,
+    "physics, joint": fuse_physics_joint,
 }
 OFFSET_METERS: Mapping[str, OffsetMeter] = {"physics": measure_physics_offset_um}
 

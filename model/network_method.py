@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bifocus.model.checkpoint import load_checkpoint
-from bifocus.model.classical import fuse_physics
+from bifocus.model.classical import fuse_physics_joint
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.network_cost import compute_cost
@@ -65,5 +65,5 @@ def pictures_of(pair: EvaluationPair, names: tuple[str, ...]) -> list[UInt8Image
         "other": pair.minus if is_plus else pair.plus,
     }
     if "physics" in names:
-        available["physics"] = fuse_physics(pair)
+        available["physics"] = fuse_physics_joint(pair)
     return [available[name] for name in names]

@@ -85,9 +85,11 @@ REFERENCE_MIX = dataclasses.replace(
 )
 # The reference instrument on textures that no slide has shown: two tissues over each
 # other, any stain, finer structures, sharpened and JPEG sources. What a network learns
-# of textures alone then does not pay.
+# of textures alone then does not pay. The shots are linear and stored without loss.
 DIVERSE_MIX = dataclasses.replace(
     REFERENCE_MIX,
+    srgb_share=0.0,
+    jpeg_share=0.0,
     texture_scale=(0.4, 1.0),
     stain_deviation=0.5,
     stain_turn_rad=1.0,

@@ -141,7 +141,13 @@ def render_patch(
     texture, file = draw_texture(files, spec, side_px, rng)
     code = coherent if spec.imaging == "coherent" else incoherent
     pair: StoredPair = store_pair(code.render(texture, spec, device=device), spec)
-    fused = fuse_two_shots(pair.minus, pair.plus, nominal, tone_curve=spec.tone_curve)
+    fused = fuse_two_shots(
+        pair.minus,
+        pair.plus,
+        nominal,
+        tone_curve=spec.tone_curve,
+        colours="together",
+    )
     kept = slice(request.margin_px, request.margin_px + request.patch_px)
     return Patch(
         minus=pair.minus[kept, kept],

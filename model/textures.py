@@ -71,7 +71,8 @@ def _with_scanner_noise(
     noise = np.asarray(smooth, dtype=np.float32)
     noise = np.sqrt(1 - colour) * noise[..., :1] + np.sqrt(colour) * noise[..., 1:]
     noise *= np.float32(spec.texture_noise) / noise.std()
-    return np.clip(np.rint(crop + noise), 0, 255).astype(np.uint8)
+    noisy = np.clip(np.rint(crop + noise), 0, 255)
+    return np.asarray(noisy, dtype=np.uint8)
 
 
 def _with_grain(

@@ -80,7 +80,7 @@ def test_mutation_a_halo_too_small_changes_pixels(tmp_path: Path, halo_px: int) 
 def test_the_pair_reaches_the_graph_in_its_order(tmp_path: Path) -> None:
     content = make_graph()
     measured = measured_pair()
-    physics = fuse_measured(measured)
+    physics = fuse_measured(measured, colours="together")
     pictures = pair_pictures(measured, physics.pixels, INPUTS)
     tile = NetworkFuser(OnnxEngine(write_network(tmp_path, content=content))).fuse(
         measured
@@ -106,7 +106,9 @@ def test_mutation_wrong_pictures_change_pixels(
     """The test above can fail for each of these."""
     content = make_graph()
     measured = measured_pair()
-    right = pair_pictures(measured, fuse_measured(measured).pixels, INPUTS)
+    right = pair_pictures(
+        measured, fuse_measured(measured, colours="together").pixels, INPUTS
+    )
     monkeypatch.setattr(
         network_fuser, "pair_pictures", lambda *given: mutation(pair_pictures(*given))
     )
@@ -250,7 +252,9 @@ def test_an_older_graph_of_floats_still_runs(tmp_path: Path) -> None:
     pair = measured_pair()
     fuser = NetworkFuser(OnnxEngine(path), most_window_px=10_000)
     assert fuser.model == "fast"
-    np.testing.assert_array_equal(fuser.fuse(pair).pixels, fuse_measured(pair).pixels)
+    np.testing.assert_array_equal(
+        fuser.fuse(pair).pixels, fuse_measured(pair, colours="together").pixels
+    )
     path.write_bytes(older_graph(inputs='["plus", "minus", "physics"]'))
     with pytest.raises(EngineError, match="says it takes"):
         OnnxEngine(path)

@@ -110,7 +110,9 @@ def test_tiles_are_bit_equal(tmp_path: Path, port: int) -> None:
 
 def test_a_pair_comes_out_as_from_the_graph(tmp_path: Path, port: int) -> None:
     measured = measured_pair()
-    pictures = pair_pictures(measured, fuse_measured(measured).pixels, INPUTS)
+    pictures = pair_pictures(
+        measured, fuse_measured(measured, colours="together").pixels, INPUTS
+    )
     fuser = NetworkFuser(connect(tmp_path, port))
     np.testing.assert_array_equal(
         fuser.fuse(measured).pixels, run_whole(CONTENT, pictures)

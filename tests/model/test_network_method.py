@@ -24,7 +24,7 @@ def pair() -> EvaluationPair:
 
 def test_a_fresh_base_network_returns_the_physics_image(pair: EvaluationPair) -> None:
     method = NetworkMethod(name="base", network=build_network("base").eval())
-    np.testing.assert_array_equal(method(pair), fuse_physics(pair))
+    np.testing.assert_array_equal(method(pair), fuse_physics_joint(pair))
     params, gmac = method.params_and_gmac(1024, 1224)
     assert params == pytest.approx(0.87e6, rel=0.05)  # network.md section 2
     assert gmac == pytest.approx(41, rel=0.05)

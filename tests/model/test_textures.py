@@ -189,7 +189,7 @@ def test_noise_of_the_scanner_has_the_colour_and_the_strength_asked_for(
         noisy = draw(
             texture_noise=levels, texture_noise_px=0.3, texture_noise_colour=colour
         )
-        return (noisy - plain)[inside]
+        return np.asarray((noisy - plain)[inside], dtype=np.float32)
 
     for colour, correlation in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)):
         noise = measure(4.0, colour)
