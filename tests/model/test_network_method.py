@@ -8,7 +8,7 @@ import torch
 
 from bifocus.errors import ConfigError
 from bifocus.model.checkpoint import save_checkpoint
-from bifocus.model.classical import fuse_physics, fuse_sharper
+from bifocus.model.classical import fuse_physics_joint, fuse_sharper
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.evaluation_set import frozen_set, procedural_textures
 from bifocus.model.network_method import NetworkMethod, load_network_method
