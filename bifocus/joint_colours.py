@@ -24,6 +24,7 @@ Float32 = npt.NDArray[np.float32]
 # Correlations of the colours are measured, so they scatter: none is believed more.
 LARGEST_CORRELATION = 0.98
 COLOUR_PAIRS = ((0, 1), (0, 2), (1, 2))
+_TINY = np.float32(1e-20)
 
 
 def joint_mixing(
@@ -44,12 +45,44 @@ def joint_mixing(
     precision, signal, focus
         d, the object's power and h(0) of each colour and ring, (3, bins).
     """
-    correlation = _measure_correlation(cross_power(combined, layout), precision, signal)
-    # 1 - (1 + B)^-1 with B the covariance in units of what noise leaves uncertain.
+    power = cross_power(combined, layout)
+    covariance = [
+        smooth(power[number] / np.maximum(precision[one] * precision[two], _TINY))
+        for number, (one, two) in enumerate(COLOUR_PAIRS)
+    ]
+    correlation = limit_correlation(np.stack(covariance), signal)
+    return solve_mixing(correlation, precision, signal, focus)
+
+
+def limit_correlation(covariance: Float32, signal: Float32) -> Float32:
+    """Return correlations of `COLOUR_PAIRS`, shape (3, bins), that an object can have.
+
+    Measured ones may add up to an S with negative eigenvalues; the last is clipped to
+    what the first two leave.
+    """
+    found = [
+        covariance[number] / np.sqrt(signal[one] * signal[two])
+        for number, (one, two) in enumerate(COLOUR_PAIRS)
+    ]
+    limit = np.float32(LARGEST_CORRELATION)
+    first, second = np.clip(found[:2], -limit, limit)
+    middle = first * second
+    room = limit * np.sqrt((1 - first * first) * (1 - second * second))
+    return np.stack([first, second, np.clip(found[2], middle - room, middle + room)])
+
+
+def solve_mixing(
+    correlation: Float32, precision: Float32, signal: Float32, focus: Float32
+) -> Float32:
+    """Return M = h0 S (1 + D S)^-1 in each ring, shape (3, 3, bins).
+
+    As h0 (1 - (1 + B)^-1) / sqrt(d d'), B = sqrt(D) S sqrt(D): symmetric, so that its
+    inverse is a few products. Parameters are those of `joint_mixing`.
+    """
     strength = np.sqrt(precision * signal)
     b01, b02, b12 = (
-        correlation[number] * strength[first] * strength[second]
-        for number, (first, second) in enumerate(COLOUR_PAIRS)
+        correlation[number] * strength[one] * strength[two]
+        for number, (one, two) in enumerate(COLOUR_PAIRS)
     )
     a0, a1, a2 = 1 + strength**2
     inverse = np.empty((3, 3, a0.size), dtype=np.float32)
@@ -59,30 +92,11 @@ def joint_mixing(
     inverse[0, 1] = inverse[1, 0] = b02 * b12 - b01 * a2
     inverse[0, 2] = inverse[2, 0] = b01 * b12 - b02 * a1
     inverse[1, 2] = inverse[2, 1] = b01 * b02 - b12 * a0
-    determinant = a0 * inverse[0, 0] + b01 * inverse[0, 1] + b02 * inverse[0, 2]
-    told = np.eye(3, dtype=np.float32)[:, :, None] - inverse / determinant
+    inverse /= a0 * inverse[0, 0] + b01 * inverse[0, 1] + b02 * inverse[0, 2]
+    told = np.eye(3, dtype=np.float32)[:, :, None] - inverse
     root = np.sqrt(np.maximum(precision, np.float32(1e-12)))
     mixing: Float32 = focus[:, None] * told / (root[:, None] * root[None])
     return mixing
-
-
-def _measure_correlation(
-    power: Float32, precision: Float32, signal: Float32
-) -> Float32:
-    """Return the object's correlations of `COLOUR_PAIRS`, shape (3, bins).
-
-    Clipped so that they are those of some object: S has no negative eigenvalue.
-    """
-    found = np.empty_like(power)
-    for number, (first, second) in enumerate(COLOUR_PAIRS):
-        known = np.maximum(precision[first] * precision[second], np.float32(1e-20))
-        covariance = smooth(power[number] / known)
-        found[number] = covariance / np.sqrt(signal[first] * signal[second])
-    limit = np.float32(LARGEST_CORRELATION)
-    one, two = np.clip(found[:2], -limit, limit)
-    room = limit * np.sqrt((1 - one * one) * (1 - two * two))
-    three = np.clip(found[2], one * two - room, one * two + room)
-    return np.stack([one, two, three])
 
 
 def smooth(values: Float32) -> Float32:
