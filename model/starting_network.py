@@ -7,6 +7,7 @@ from bifocus.errors import ConfigError
 from bifocus.model.centred_stem import centre_stem
 from bifocus.model.checkpoint import load_checkpoint
 from bifocus.model.fusion_network import FusionNetwork
+from bifocus.model.grown_network import is_grown, take_over
 from bifocus.model.network_registry import build_network
 from bifocus.model.train_config import TrainConfig
 
@@ -20,18 +21,20 @@ def start_network(config: TrainConfig) -> FusionNetwork:
     Raises
     ------
     ConfigError
-        If `initial_weights` holds a network of another shape.
+        If `initial_weights` holds a network of another shape; it may have fewer blocks
+        (`bifocus.model.grown_network`).
     """
     network = build_network(config.network, **config.overrides)
     if config.initial_weights is not None:
         start = load_checkpoint(config.initial_weights)
-        if start.network.config != network.config:
+        if not is_grown(network, start.network):
             msg = (
                 f"{config.initial_weights} holds the network '{start.name}' "
-                f"{start.config}, not '{config.network}' {config.overrides}"
+                f"{start.config}, not '{config.network}' {config.overrides}, nor one "
+                "with fewer blocks"
             )
             raise ConfigError(msg)
-        network.load_state_dict(start.network.state_dict())
+        take_over(network, start.network)
     centre_stem(network, is_fresh=config.initial_weights is None)
     _lay_channels_last(network)
     return network

@@ -16,7 +16,13 @@ TWO_INPUTS = {"use_physics": False}
         ("fast", {**TWO_INPUTS, "blocks": (2, 3)}, 0.764, 1.13, 22.6),  # ps4-res48
         ("base", TWO_INPUTS, 0.868, 1.62, 32.3),
         ("base-late", TWO_INPUTS, 0.908, 2.67, 53.3),
-        ("large", TWO_INPUTS, 3.687, 6.67, 132.9),
+        (
+            "base",
+            {**TWO_INPUTS, "widths": (48, 96, 192), "blocks": (2, 2, 4)},  # ps2-res48
+            3.687,
+            6.67,
+            132.9,
+        ),
         ("tsva", {"batch_norm": False}, 38.884, 60.40, 1203.8),
         ("tsva", {"batch_norm": False, "reading": "A"}, 39.397, 71.29, 1420.9),
         ("tsva16", {"batch_norm": False}, 2.432, 3.81, 75.9),

@@ -26,7 +26,7 @@ NARROW: dict[str, dict[str, object]] = {
 RADII_PX = {
     "fast": 63,
     "base": 67,
-    "large": 123,
+    "large": 83,
     "base-one-shot": 67,
     "base-late": 67,
     "tsva": 122,
