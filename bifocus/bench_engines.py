@@ -31,7 +31,7 @@ from bifocus.edge.engine_choice import (
     engines_of,
     model_files,
 )
-from bifocus.edge.fusers import WholePair
+from bifocus.edge.fusers import PHYSICS_FUSERS, WholePair
 from bifocus.edge.pair_meter import PairMeter
 from bifocus.engine_manifest import load_manifest, manifest_path
 from bifocus.errors import EngineError
@@ -54,7 +54,7 @@ def bench_fusers(model: str = "auto") -> list[Row]:
     EngineError
         If a model that was named runs on no engine here, or a measurement fails.
     """
-    rows = _measured_apart("physics", "physics")
+    rows = [row for name in PHYSICS_FUSERS for row in _measured_apart(name, "physics")]
     n_physics = len(rows)
     reasons: list[str] = []
     for path in model_files(model):
@@ -82,9 +82,9 @@ def bench_fusers(model: str = "auto") -> list[Row]:
 
 def measure_fusion(model: str, engine: EngineName) -> list[Row]:
     """Time the start of this process, and the whole fusion of one full frame in it."""
-    wish = EngineWish(engine="auto" if model == "physics" else engine)
+    wish = EngineWish(engine="auto" if model in PHYSICS_FUSERS else engine)
     with closing(choose_fuser(model, wish)) as fuser:
-        name = model if model == "physics" else Path(model).name
+        name = model if model in PHYSICS_FUSERS else Path(model).name
         start = Row(
             name=START,
             engine=f"{name}, {fuser.engine}",
@@ -103,7 +103,7 @@ def measure_fusion(model: str, engine: EngineName) -> list[Row]:
             lambda: _fuse_as_a_scan(fuser, meter, frame, other),
             unit="tile",
         )
-    gmac = None if model == "physics" else _gmac(Path(model))
+    gmac = None if model in PHYSICS_FUSERS else _gmac(Path(model))
     return [replace(row, gmac=gmac), start]
 
 

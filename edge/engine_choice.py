@@ -19,7 +19,7 @@ from pydantic import Field
 from bifocus.config import EngineName, Scan
 from bifocus.config_model import Model, parse_model
 from bifocus.edge.engine_chain import Candidate, EngineChain
-from bifocus.edge.fusers import Fuser, PhysicsFuser
+from bifocus.edge.fusers import PHYSICS_FUSERS, Fuser, PhysicsFuser
 from bifocus.edge.network_fuser import NetworkEngine, NetworkFuser
 from bifocus.edge.network_inputs import holds_physics
 from bifocus.edge.onnx_fuser import OnnxEngine
@@ -77,8 +77,8 @@ def choose_fuser(model: str = "auto", wish: EngineWish | None = None) -> EngineC
     Parameters
     ----------
     model
-        `auto`, `physics`, the path of an exported file, or of a folder with a
-        `default.yaml`.
+        `auto`, `physics`, `physics-joint`, the path of an exported file, or of a
+        folder with a `default.yaml`.
     wish
         The engine, and what happens when it fails at work.
 
@@ -97,11 +97,12 @@ def choose_fuser(model: str = "auto", wish: EngineWish | None = None) -> EngineC
 def _candidates(
     model: str, paths: tuple[Path, ...], wish: EngineWish
 ) -> Iterator[Candidate]:
-    if wish.engine == "physics" or model == "physics":
-        if model not in ("auto", "physics") or wish.engine not in ("auto", "physics"):
+    if wish.engine == "physics" or model in PHYSICS_FUSERS:
+        named = "physics" if model == "auto" else model
+        if named not in PHYSICS_FUSERS or wish.engine not in ("auto", "physics"):
             msg = f"--model {model} and --engine {wish.engine} contradict each other"
             raise ConfigError(msg)
-        yield Candidate(name="physics", open=PhysicsFuser)
+        yield Candidate(name=named, open=PHYSICS_FUSERS[named])
         return
     found = False
     for engine, path in _in_order(paths, wish):
@@ -180,7 +181,7 @@ def model_files(model: str) -> tuple[Path, ...]:
     ConfigError
         If a `default.yaml` is wrong.
     """
-    if model == "physics":
+    if model in PHYSICS_FUSERS:
         return ()
     if model == "auto":
         shipped = Path(str(files("bifocus"))) / "data" / "weights"
@@ -190,7 +191,7 @@ def model_files(model: str) -> tuple[Path, ...]:
     if _kind(Path(model)) in _ENGINES:
         return (Path(model),)
     msg = (
-        f"no model '{model}'; available: physics, a file "
+        f"no model '{model}'; available: {', '.join(PHYSICS_FUSERS)}, a file "
         f"{', '.join('NAME' + suffix for suffix in _ENGINES)}, or a folder with "
         f"{DEFAULT_FILE}"
     )

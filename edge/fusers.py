@@ -1,18 +1,19 @@
 """Fusers: from a pair to the in-focus tile. One Protocol.
 
-`physics`, here, needs no weights and is always there; a network comes as an exported
-file (`bifocus.edge.network_fuser`). `bifocus.edge.engine_choice` chooses among them.
-A graph with physics inside reads the pair as well, so that nothing else has to.
+`physics` and `physics-joint`, here, need no weights and are always there; a network
+comes as an exported file (`bifocus.edge.network_fuser`). `bifocus.edge.engine_choice`
+chooses among them. A graph with physics inside reads the pair as well, so that nothing
+else has to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from bifocus.focal_offset import PairOptics
-from bifocus.physics_fusion import MeasuredPair, fuse_measured
+from bifocus.physics_fusion import Colours, MeasuredPair, fuse_measured
 from bifocus.records import FusedTile, UInt8Image
 from bifocus.tone import ToneCurve
 
@@ -107,6 +108,7 @@ class PhysicsFuser:
     model = "physics"
     engine = f"numpy {np.__version__}"
     faults: tuple[str, ...] = ()
+    colours: Colours = "apart"
 
     def check_optics(self, optics: PairOptics) -> None:
         """Accept any optics: the filter is made from them."""
@@ -116,7 +118,7 @@ class PhysicsFuser:
 
     def fuse(self, measured: MeasuredPair) -> FusedTile:
         """Return the tile; see `bifocus.physics_fusion.fuse_two_shots`."""
-        result = fuse_measured(measured)
+        result = fuse_measured(measured, colours=self.colours)
         return FusedTile(
             pixels=result.pixels,
             offset=result.offset,
@@ -124,3 +126,16 @@ class PhysicsFuser:
             seconds=result.seconds,
             sharper_is_plus=result.sharper_is_plus,
         )
+
+
+class JointPhysicsFuser(PhysicsFuser):
+    """The same with the colours together (`bifocus.joint_colours`)."""
+
+    model = "physics-joint"
+    colours: Colours = "together"
+
+
+# By the name that `--model` takes.
+PHYSICS_FUSERS: Mapping[str, type[PhysicsFuser]] = {
+    fuser.model: fuser for fuser in (PhysicsFuser, JointPhysicsFuser)
+}

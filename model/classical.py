@@ -166,7 +166,7 @@ BASELINES: Mapping[str, Method] = {
     "wiener 2 shots (true n)": fuse_wiener_two_shots,
     "wiener oracle": fuse_wiener_oracle,
     "physics": fuse_physics,
-    "physics, joint": fuse_physics_joint,
+    "physics-joint": fuse_physics_joint,
 }
 OFFSET_METERS: Mapping[str, OffsetMeter] = {"physics": measure_physics_offset_um}
 

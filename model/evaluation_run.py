@@ -203,7 +203,7 @@ def _evaluate(request: EvaluationRequest) -> tuple[Evaluation, dict[str, Any]]:
 
 
 def _methods(request: EvaluationRequest) -> dict[str, Method]:
-    always = (REFERENCE, "physics", "physics, joint")
+    always = (REFERENCE, "physics", "physics-joint")
     baselines = {
         name: method
         for name, method in BASELINES.items()
@@ -260,7 +260,7 @@ def _grid(
     textures = (
         default_textures()[0] if request.data is None else folder_textures(request.data)
     )
-    names = [REFERENCE, "physics", "physics, joint", *request.models]
+    names = [REFERENCE, "physics", "physics-joint", *request.models]
     per_cell = 2 if request.is_quick else GRID_PAIRS_PER_CELL
     pairs = grid_set(textures, pairs_per_cell=per_cell)
     chosen = {name: methods[name] for name in names}

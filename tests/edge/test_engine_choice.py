@@ -139,6 +139,7 @@ def test_auto_is_physics_where_nothing_is_shipped(
     monkeypatch.setattr(engine_choice, "files", lambda _: tmp_path)
     assert choose_fuser().model == "physics"
     assert choose_fuser("physics").model == "physics"
+    assert choose_fuser("physics-joint").model == "physics-joint"
     with pytest.raises(EngineError, match=r"no network is shipped.*--engine openvino"):
         choose_fuser("auto", EngineWish(engine="openvino"))
 
@@ -199,7 +200,12 @@ def test_a_forced_engine_that_is_missing_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("model", "engine"), [("tiny.onnx", "physics"), ("physics", "onnxruntime")]
+    ("model", "engine"),
+    [
+        ("tiny.onnx", "physics"),
+        ("physics", "onnxruntime"),
+        ("physics-joint", "openvino"),
+    ],
 )
 def test_a_contradiction_is_a_mistake_of_usage(model: str, engine: Any) -> None:
     with pytest.raises(ConfigError, match="contradict"):
@@ -213,7 +219,9 @@ def test_an_engine_for_other_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(EngineError, match=r"physics, a file NAME\.onnx.*default\.yaml"):
+    with pytest.raises(
+        EngineError, match=r"physics, physics-joint, a file NAME\.onnx.*default\.yaml"
+    ):
         choose_fuser("magic")
 
 

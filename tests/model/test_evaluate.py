@@ -193,6 +193,7 @@ def test_evaluate_saves_what_it_returns(tmp_path: Path) -> None:
     assert load_results(tmp_path / "results.json")["models"].keys() == {
         REFERENCE,
         "physics",
+        "physics-joint",
         "truth",
     }
     page = (tmp_path / "results.html").read_text(encoding="utf-8")
@@ -201,7 +202,7 @@ def test_evaluate_saves_what_it_returns(tmp_path: Path) -> None:
     assert "data:image/png" in page
     lines = (tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 4
-    assert lines[0].endswith("sharper shot,physics,truth")
+    assert lines[0].endswith("sharper shot,physics,physics-joint,truth")
     report = text_report(document)
     assert "procedural tissue" in report
     assert "Evaluation optics" in report
@@ -229,7 +230,7 @@ def test_the_grid_is_summed_up_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("bifocus.model.evaluation_run.grid_set", small_grid)
     request = replace(quick_request(), has_grid=True, pairs_per_condition=1)
     document = run_evaluate(request)
-    assert len(document["grid"]) == 4  # two methods, two conditions
+    assert len(document["grid"]) == 6  # three methods, two conditions
     cells = document["grid"][0]["cells"]
     assert [cell["offset_um"] for cell in cells] == [0.0, 0.5]
     assert cells[1]["psnr_db"] > cells[0]["psnr_db"]  # the identity cell
