@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
@@ -46,6 +47,7 @@ from bifocus.pair_spectra import (
     compute_spectra,
     fill_statistics,
     filter_block,
+    inner_rings,
     radial_bins,
 )
 from bifocus.records import FocalOffset, UInt8Image
@@ -304,17 +306,17 @@ def _mix_together(
     power = (mixing**2 * np.square(seen.weight).sum(axis=0)).sum(axis=1)
     mixing *= np.minimum(1.0, MAX_GAIN / np.maximum(np.sqrt(power), 1e-9))[:, None]
     mixing[..., :2] = 0
-    rest = np.empty((2, mixing.shape[-1]), dtype=np.float32)
-    rest[:] = (1 - share) * pick[:, None]
-    rest[:, :2] += 0.5 * share  # as in `_mix_apart`
-    return np.stack(
-        [
-            filter_block(
-                [*combined, *spectra[:, c]], np.concatenate([share * mixing[c], rest])
-            )
-            for c in range(3)
-        ]
-    )
+    mixed = np.stack([filter_block(combined, share * mixing[c]) for c in range(3)])
+    inner = inner_rings(pair.layout.block_px)
+    for c in range(3):
+        # As in `_mix_apart`: the innermost rings pass, half from each shot.
+        both = spectra[0, c][inner] + spectra[1, c][inner]
+        mixed[c][inner] += np.float32(0.5) * share * both
+        wide = mixed[c].view(np.float32)
+        for shot in np.flatnonzero(pick):
+            values = spectra[shot, c].view(np.float32)
+            cv2.scaleAdd(values, float((1 - share) * pick[shot]), wide, dst=wide)
+    return mixed
 
 
 def _observe(
