@@ -13,6 +13,7 @@ from bifocus.export.parity import Pictures
 from bifocus.export.pixel_graph import DEFAULT_OPSET, describe_graph, trace_pictures
 from bifocus.export.pixel_network import PixelNetwork
 from bifocus.export.quantise import Runtime, plan_int8, quantise
+from bifocus.export.stored_weights import store_half
 from bifocus.model.fusion_network import FusionNetwork
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class MadeGraph:
     Attributes
     ----------
     content, model
-        The file's bytes, and the same parsed.
+        The file's bytes, and the same parsed, its weights as wide as they compute.
     audit
         Convolutions by type.
     int8_runtime, calibration
@@ -86,7 +87,8 @@ def make_graph(
         model = trace_pictures(
             module, network.inputs, size_px=request.size_px, opset=opset
         )
-    content = describe_graph(model, {**facts, "precision": request.precision})
+    facts = {**facts, "precision": request.precision}
+    content = describe_graph(store_half(model), facts)
     parsed = read_graph(content, request.name)
     return MadeGraph(
         content=content,

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from bifocus.engine_manifest import Precision
 from bifocus.errors import EngineError
+from bifocus.export.stored_weights import widen_weights
 
 OPSETS: Final = range(9, 21)  # what JetPack's TensorRT 10 reads
 # Each of these is read by ONNX Runtime, OpenVINO and TensorRT's parser; one that is not
@@ -29,7 +30,7 @@ _PICTURE: Final = onnx.TensorProto.UINT8
 
 
 def read_graph(content: bytes, name: str) -> onnx.ModelProto:
-    """Return a graph from a file's content, whole and well-formed.
+    """Return a graph from a file's content, whole, well-formed, its weights widened.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def read_graph(content: bytes, name: str) -> onnx.ModelProto:
     if used - KNOWN_OPERATORS:
         msg = f"{name}: unknown operators {', '.join(sorted(used - KNOWN_OPERATORS))}"
         raise EngineError(msg)
-    return model
+    return widen_weights(model)
 
 
 def audit_graph(

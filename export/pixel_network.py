@@ -1,10 +1,10 @@
 """A network as an engine sees it: bytes in, bytes out, colour and scaling inside.
 
 Pictures are uint8 (N, H, W, 3), as a camera and a file have them. Only the network's
-core may compute in half precision; the residual and rounding stay in float32. The core
-gets levels / 256, which half precision holds exactly where it rounds levels / 255: that
-alone takes the share of values that differ from float32 from 1.0 % to 0.2 %. The cast
-stands before any other operation, since TensorRT knows uint8 nowhere else.
+core may compute in half precision; the residual and rounding stay in float32. A core in
+half precision gets levels / 256, which it holds exactly where it rounds levels / 255:
+that alone takes the share of values that differ from float32 from 1.0 % to 0.2 %. The
+cast stands before any other operation, since TensorRT knows uint8 nowhere else.
 """
 
 import copy
@@ -21,7 +21,7 @@ from bifocus.model.tsva import Tsva
 from bifocus.model.unet import UNet
 
 _WHITE = 255
-_CORE_WHITE = 256
+_HALF_CORE_WHITE = 256
 
 
 class PixelNetwork(nn.Module):
@@ -38,8 +38,10 @@ class PixelNetwork(nn.Module):
     def __init__(self, network: FusionNetwork, *, is_half: bool = False) -> None:
         super().__init__()
         plain = plain_copy(network)
+        self.core_white = _HALF_CORE_WHITE if is_half else _WHITE
+        # In float32 the weights stay those of the checkpoint, which fit half the bytes.
         with torch.no_grad():
-            first_convolution(plain).weight.mul_(_CORE_WHITE / _WHITE)
+            first_convolution(plain).weight.mul_(self.core_white / _WHITE)
         self.inputs = plain.inputs
         self.stride = plain.stride
         self.core_type = torch.float16 if is_half else torch.float32
@@ -57,7 +59,7 @@ class PixelNetwork(nn.Module):
             picture.to(torch.float32).permute(0, 3, 1, 2) for picture in pictures
         )
         padded = [
-            self._padded(plane * (1 / _CORE_WHITE)).to(self.core_type)
+            self._padded(plane * (1 / self.core_white)).to(self.core_type)
             for plane in levels
         ]
         core: Tensor = self.network.compute(padded).to(torch.float32)

@@ -134,6 +134,22 @@ def test_a_float32_graph_that_claims_half_is_caught() -> None:
 
 
 @pytest.mark.slow
+def test_weights_stored_in_half_become_the_engine_that_wide_ones_do() -> None:
+    """TensorRT folds the casts: an engine that kept them would be half as large."""
+    silence_torch()
+    network = awake_network("fast", widths=(32, 64)).half().float()
+    made = _graph(network, "fast", "fp32")
+    wide = made.model.SerializeToString()
+    assert len(made.content) < 0.6 * len(wide)
+    claim = Claim(precision="fp32", images=(*network.inputs, "fused"))
+    engines = [_build(network, graph, claim) for graph in (made.content, wide)]
+    sizes = [len(engine.plan) for engine in engines]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
+    assert min(sizes) > 0.9 * len(wide)
+    assert engines[0].audit == engines[1].audit
+
+
+@pytest.mark.slow
 def test_a_graph_that_turns_bytes_before_it_casts_them_is_caught(
     graphs: dict[tuple[str, str], tuple[FusionNetwork, MadeGraph]],
 ) -> None:
