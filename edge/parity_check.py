@@ -14,7 +14,7 @@ import numpy as np
 
 from bifocus.edge.network_fuser import NetworkEngine
 from bifocus.edge.network_inputs import NetworkForm
-from bifocus.edge.network_windows import plan_windows
+from bifocus.edge.network_windows import WindowPlan, plan_windows
 from bifocus.edge.whole_fuser import WholeEngine
 from bifocus.engine_manifest import EngineManifest, ParityTolerance, read_checked
 from bifocus.errors import EngineError
@@ -83,12 +83,20 @@ def _what_to_check(form: NetworkForm) -> tuple[EngineManifest, ParityTolerance]:
     return manifest, manifest.parity[0].tolerance
 
 
+def plan_check(form: NetworkForm, size_px: tuple[int, int]) -> WindowPlan:
+    """Return the windows that the check cuts pictures of a size (rows, columns) into.
+
+    There are several wherever the picture is longer than two halos and a stride.
+    """
+    least = 2 * form.halo_px + form.stride_px
+    # The smallest legal window may be longer than the picture is high.
+    most_px = max(least * min(least, *size_px), size_px[0] * size_px[1] // 2)
+    return plan_windows(form, size_px, most_window_px=most_px)
+
+
 def _run(engine: NetworkEngine, pictures: Mapping[str, UInt8Image]) -> UInt8Image:
     rows, columns = pictures[engine.form.inputs[0]].shape[:2]
-    least = 2 * engine.form.halo_px + engine.form.stride_px
-    plan = plan_windows(
-        engine.form, (rows, columns), most_window_px=max(least**2, rows * columns // 2)
-    )
+    plan = plan_check(engine.form, (rows, columns))
     return plan.join(engine.stream(plan.cut(pictures)), (rows, columns))
 
 

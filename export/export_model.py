@@ -130,9 +130,10 @@ def _pass_gate(
         for pictures in sets
     )
     require_parity(reports, request.name)
-    if sets[0].fused.shape[1] > halo + 16:
+    longest = max(sets, key=lambda one: max(one.fused.shape[1:3]))
+    if max(longest.fused.shape[1:3]) > halo + 16:
         for engine in engines.values():
-            check_halo(engine, sets[0].pictures, halo_px=halo, name=request.name)
+            check_halo(engine, longest.pictures, halo_px=halo, name=request.name)
     else:
         logger.warning("%s: the tile is no larger than its halo", request.name)
     return reports

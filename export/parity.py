@@ -165,25 +165,27 @@ def check_halo(
 ) -> None:
     """Refuse an engine whose tiles need more margin than the manifest says.
 
-    Everything farther than the halo from the first rows, then from the last, is
-    replaced by noise; those rows must not change by a single level.
+    Everything farther than the halo from one end of the pictures' longer side, then
+    from the other, is replaced by noise; those ends must not change by a single level.
 
     Raises
     ------
     EngineError
         If they change, or the pictures are too small to tell.
     """
-    height = next(iter(pictures.values())).shape[1]
-    kept = min(16, height // 4)
-    if height <= kept + halo_px:
-        msg = f"{name}: pictures of {height} rows are too small for a halo of {halo_px}"
+    sides = next(iter(pictures.values())).shape[1:3]
+    axis, length = (2, sides[1]) if sides[1] > sides[0] else (1, sides[0])
+    kept = min(16, length // 4)
+    if length <= kept + halo_px:
+        msg = f"{name}: pictures of {length} px are too small for a halo of {halo_px}"
         raise EngineError(msg)
     expected = engine(pictures)
-    far = slice(kept + halo_px, None), slice(None, height - kept - halo_px)
-    near = slice(None, kept), slice(height - kept, None)
-    for changed, rows in zip(far, near, strict=True):
-        fused = engine(_with_noise(pictures, changed, seed))
-        differing = int((fused[:, rows] != expected[:, rows]).sum())
+    far = slice(kept + halo_px, None), slice(None, length - kept - halo_px)
+    near = slice(None, kept), slice(length - kept, None)
+    for changed, end in zip(far, near, strict=True):
+        fused = engine(_with_noise(pictures, _along(axis, changed), seed))
+        part = _along(axis, end)
+        differing = int((fused[part] != expected[part]).sum())
         if differing:
             msg = (
                 f"{name}: {differing} values change although only pixels beyond its "
@@ -193,13 +195,17 @@ def check_halo(
             raise EngineError(msg)
 
 
-def _with_noise(pictures: Pictures, rows: slice, seed: int) -> Pictures:
+def _along(axis: int, part: slice) -> tuple[slice, ...]:
+    return (*(slice(None) for _ in range(axis)), part)
+
+
+def _with_noise(pictures: Pictures, part: tuple[slice, ...], seed: int) -> Pictures:
     rng = np.random.default_rng(seed)
     changed = {}
     for key, batch in pictures.items():
         changed[key] = batch.copy()
-        part = changed[key][:, rows]
-        part[...] = rng.integers(0, 256, part.shape, dtype=np.uint8)
+        there = changed[key][part]
+        there[...] = rng.integers(0, 256, there.shape, dtype=np.uint8)
     return changed
 
 

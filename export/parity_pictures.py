@@ -17,7 +17,12 @@ from bifocus.export.parity import Engine, Pictures, PictureSet, UInt8Batch
 from bifocus.focal_offset import PairOptics
 from bifocus.records import UInt8Image
 
-DEFAULT_SIZE_PX = (156, 206)  # no multiple of any stride: padding is tried as well
+# No multiples of any stride: padding is tried as well. The noise is a strip, longer
+# than two halos of our networks, so that it can be cut into windows: it tells a halo
+# that is too small before tissue does. Small, since the file lies beside each graph.
+TISSUE_SIZE_PX = (53, 77)
+NOISE_SIZE_PX = (35, 206)
+_FROM_PX = 90  # nuclei, fibres and bare glass
 TISSUE, NOISE = "test pair", "random pictures"
 _SEED = 4
 _NOISE_SD = 4.0  # grey levels between two shots of one field
@@ -35,18 +40,19 @@ def make_test_pair(
     inputs
         Names of the pictures that the network takes.
     size_px
-        Rows and columns; None for 156 x 206.
+        Rows and columns; None for `TISSUE_SIZE_PX` and `NOISE_SIZE_PX`.
     """
     # It needs torch; reading a test pair on a device must not.
     from bifocus.export.calibration import simulated_pairs
 
-    size_px = size_px or DEFAULT_SIZE_PX
     (tissue,) = simulated_pairs(inputs, count=1, seed=_SEED)
+    if size_px is None:
+        tissue = {name: batch[:, _FROM_PX:] for name, batch in tissue.items()}
     return [
         PictureSet(name=name, pictures=pictures, fused=reference(pictures))
         for name, pictures in (
-            (TISSUE, fit_pictures(tissue, size_px)),
-            (NOISE, coloured_noise(inputs, size_px, _SEED)),
+            (TISSUE, fit_pictures(tissue, size_px or TISSUE_SIZE_PX)),
+            (NOISE, coloured_noise(inputs, size_px or NOISE_SIZE_PX, _SEED)),
         )
     ]
 
