@@ -121,7 +121,7 @@ def make_table(document: Mapping[str, Any]) -> Table:
         header=(
             *("network", "params, M", "GMAC", "training, s"),
             *(f"gain {kind}, dB" for kind in kinds),
-            *("over physics, dB", "harm"),
+            *("over its image, dB", "harm"),
         ),
         rows=tuple(rows),
         note=(
