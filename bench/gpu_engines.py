@@ -77,16 +77,16 @@ def _fuse(
     network: PixelNetwork | None,
     shots: list[Tensor],
 ) -> Tensor:
-    fused = module(*shots, *optics)
+    measured = module.measure(*shots, *optics)
     if network is None:
-        physics: Tensor = fused.physics
+        physics: Tensor = module.picture(measured, "apart")
         return physics.to(torch.uint8)
     made = {
-        "minus": fused.minus_moved,
-        "plus": fused.plus_moved,
-        "physics": fused.physics,
-        "sharper": fused.sharper,
-        "other": fused.other,
+        "minus": measured.minus_moved,
+        "plus": measured.plus_moved,
+        "physics": module.picture(measured, "together"),
+        "sharper": measured.sharper,
+        "other": measured.other,
     }
     picture: Tensor = network(*(made[name] for name in network.inputs))
     return picture

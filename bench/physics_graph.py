@@ -3,12 +3,14 @@
     python bench/physics_graph.py [--pairs 60] [--no-speed]
 
 Prints the table of docs/decisions/0007: parity on the frozen evaluation set, and
-CPU-seconds of a 1224x1024x3 pair on one thread in NumPy, OpenVINO and ONNX Runtime.
+CPU-seconds of a 1224x1024x3 pair on one thread in NumPy, OpenVINO and ONNX Runtime, for
+colours apart and together.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,20 @@ from bifocus.hal.procedural_tissue import make_procedural_tissue
 from bifocus.model.evaluation_set import TILE_PX, default_textures, frozen_set
 from bifocus.optics_inputs import transfer_inputs
 from bifocus.pair_spectra import layout_for
-from bifocus.physics_fusion import fuse_measured, fuse_two_shots, measure_pair
+from bifocus.physics_fusion import (
+    Colours,
+    fuse_measured,
+    fuse_two_shots,
+    measure_pair,
+)
 from bifocus.transfer import INCOHERENT
 
 UInt8 = npt.NDArray[np.uint8]
 
 FRAME = (1024, 1224)
 RUNS = 5
+# What the graph's parts call NumPy's two pictures.
+PICTURES: dict[Colours, str] = {"apart": "physics", "together": "joint"}
 
 
 def main() -> None:
@@ -44,24 +53,32 @@ def main() -> None:
 
 def print_parity(n_pairs: int) -> None:
     """Compare the graph in ONNX Runtime with NumPy on the frozen set."""
-    session = open_session(graph_bytes((TILE_PX, TILE_PX)))
+    parts = build_physics_parts((TILE_PX, TILE_PX))
+    session = open_session(parts.SerializeToString())
     textures, tissue = default_textures()
-    psnr, gain, offset_um = [], [], []
+    psnr: dict[Colours, list[float]] = {kind: [] for kind in PICTURES}
+    gain: dict[Colours, list[float]] = {kind: [] for kind in PICTURES}
+    offset_um = []
     for pair in frozen_set(textures, n_pairs):
         measured = measure_pair(pair.minus, pair.plus, pair.optics)
-        expected = fuse_measured(measured)
         feeds = graph_feeds(pair.minus, pair.plus, measured.optics)
-        fused, got_um = session.run(["physics", "offset_um"], feeds)
-        psnr.append(psnr_db(fused[0], expected.pixels))
-        gain.append(
-            psnr_db(fused[0], pair.truth) - psnr_db(expected.pixels, pair.truth)
-        )
-        offset_um.append(abs(float(got_um) - expected.offset.offset_um))
-    print(f"{len(psnr)} pairs, {tissue}; the graph against NumPy:")
-    print(f"  PSNR to its picture   mean {np.mean(psnr):.1f}, least {min(psnr):.1f} dB")
-    worst = max(gain, key=abs)
-    print(f"  difference of gain    mean {np.mean(gain):+.4f}, worst {worst:+.3f} dB")
-    print(f"  difference of offset  worst {max(offset_um):.4f} um")
+        *pictures, got_um = session.run([*PICTURES.values(), "offset_um"], feeds)
+        for kind, picture in zip(PICTURES, pictures, strict=True):
+            expected = fuse_measured(measured, colours=kind).pixels
+            fused = np.asarray(picture[0], dtype=np.uint8)
+            psnr[kind].append(psnr_db(fused, expected))
+            gain[kind].append(
+                psnr_db(fused, pair.truth) - psnr_db(expected, pair.truth)
+            )
+        offset_um.append(abs(float(got_um) - measured.offsets.tile.offset_um))
+    print(f"{len(offset_um)} pairs, {tissue}; the graph against NumPy:")
+    for kind in PICTURES:
+        mean, least = np.mean(psnr[kind]), min(psnr[kind])
+        away, worst = np.mean(gain[kind]), max(gain[kind], key=abs)
+        print(f"  colours {kind}")
+        print(f"    PSNR to its picture   mean {mean:.1f}, least {least:.1f} dB")
+        print(f"    difference of gain    mean {away:+.4f}, worst {worst:+.3f} dB")
+    print(f"  difference of offset    worst {max(offset_um):.4f} um")
 
 
 def print_speed() -> None:
@@ -71,26 +88,18 @@ def print_speed() -> None:
     plus = np.roll(minus, 1, axis=0)
     optics = PairOptics(na=0.75, pixel_um=0.25, half_spacing_um=0.75, light=INCOHERENT)
     feeds = graph_feeds(minus, plus, optics)
-    content = graph_bytes(FRAME)
-    session = open_session(content)
-    core = openvino.Core()
-    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    request = core.compile_model(
-        core.read_model(content), "CPU", options
-    ).create_infer_request()
+    parts = build_physics_parts(FRAME)
     print(f"{FRAME[1]}x{FRAME[0]}x3, one thread, least of {RUNS} runs:")
-    for name, work in {
-        "NumPy": lambda: fuse_two_shots(minus, plus, optics),
-        "graph, OpenVINO": lambda: request.infer(feeds),
-        "graph, ONNX Runtime": lambda: session.run(None, feeds),
-    }.items():
-        print(f"  {name:20s} {cpu_s(work):.3f} CPU-s")
-
-
-def graph_bytes(shape: tuple[int, int]) -> bytes:
-    """Return the physics graph of one size."""
-    content: bytes = finish_physics(build_physics_parts(shape)).SerializeToString()
-    return content
+    for kind in PICTURES:
+        content = finish_physics(parts, colours=kind).SerializeToString()
+        session, request = open_session(content), open_request(content)
+        works: dict[str, Callable[[], object]] = {
+            "NumPy": partial(fuse_two_shots, minus, plus, optics, colours=kind),
+            "graph, OpenVINO": partial(request.infer, feeds),
+            "graph, ONNX Runtime": partial(session.run, None, feeds),
+        }
+        for name, work in works.items():
+            print(f"  {kind:8s} {name:20s} {cpu_s(work):.3f} CPU-s")
 
 
 def graph_feeds(minus: UInt8, plus: UInt8, optics: PairOptics) -> dict[str, Any]:
@@ -111,6 +120,14 @@ def open_session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(
         content, options, providers=["CPUExecutionProvider"]
     )
+
+
+def open_request(content: bytes) -> Any:
+    """Return a request to OpenVINO, on one thread."""
+    core = openvino.Core()
+    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    model = core.compile_model(core.read_model(content), "CPU", options)
+    return model.create_infer_request()
 
 
 def psnr_db(image: UInt8, truth: UInt8) -> float:

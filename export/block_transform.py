@@ -12,6 +12,7 @@ The numbers are those of `bifocus.pair_spectra`, to rounding.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from bifocus.pair_spectra import (
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+SHOT_PAIRS = ((0, 0), (1, 1), (0, 1))
 
 
 def as_tensor(values: npt.NDArray[np.floating[Any]]) -> Tensor:
@@ -144,18 +147,27 @@ class BlockTransform(nn.Module):
         window = vertical.sum(2)[:, :, None] * horizontal.sum(2)[:, None]
         return spectra - means[:, :, None, None] * window[:, None], means
 
-    def statistics(self, coefficients: Tensor) -> Tensor:
-        """Return mean |Y-|^2, |Y+|^2 and Re(Y- conj Y+) per ring: (3, blocks, bins).
+    def statistics(
+        self, coefficients: Tensor, pairs: Sequence[tuple[int, int]] = SHOT_PAIRS
+    ) -> Tensor:
+        """Return the mean of Re(first conj second) per ring: (pairs, blocks, bins).
 
         Of the blocks under a Hann window, as `bifocus.pair_spectra.fill_statistics`.
+
+        Parameters
+        ----------
+        coefficients
+            Of some pictures, shots for example: (pictures, blocks, 2 K, 2 K).
+        pairs
+            Which two of them; by default |Y-|^2, |Y+|^2 and Re(Y- conj Y+).
         """
         k = self.n_frequencies
         quarters = coefficients.reshape(*coefficients.shape[:2], 2, k, 2, k)
         filtered = _hann_filtered(_hann_filtered(quarters, 3), 5)
-        minus, plus = filtered[0], filtered[1]
+        products = (filtered[first] * filtered[second] for first, second in pairs)
         rings = [
             torch.matmul(product.sum(dim=(1, 3)).flatten(1), self.binning)
-            for product in (minus * minus, plus * plus, minus * plus)
+            for product in products
         ]
         return torch.stack(rings)
 
@@ -221,8 +233,11 @@ def _quarter_index(size: int) -> Int64:
 
 
 def _ring_index(size: int) -> Int64:
-    """Return the ring of each coefficient, frequencies -1 and N/2 + 1 included."""
-    return np.pad(_quarter_index(size), 1, mode="edge").ravel()
+    """Return the ring of each coefficient, frequencies -1 and N/2 + 1 included.
+
+    These lie where 1 and N/2 - 1 do: what is filtered can go through a Hann window.
+    """
+    return np.pad(_quarter_index(size), 1, mode="reflect").ravel()
 
 
 def _binning(layout: BlockLayout) -> Float64:

@@ -3,6 +3,7 @@
 Offsets are counted in steps of the search grid, so that the tables alone carry the
 optics. The median, the minimum and the plane fit use sorting, sums and a closed form;
 each step is as in `bifocus.focal_offset`, whose docstring derives the method.
+What keeps a quotient finite is a least value: the exporter drops a sum with 1e-12.
 """
 
 from typing import NamedTuple
@@ -133,7 +134,7 @@ class OffsetGraph(nn.Module):
         split = split_energy(
             statistics[:, :, :, None], transfer.transpose(0, 1)[:, :, None]
         )
-        both = (statistics[0] + statistics[1]) / 2 + TINY_ENERGY
+        both = ((statistics[0] + statistics[1]) / 2).clamp(min=TINY_ENERGY)
         # S cannot be negative: where more energy lies across, the fit is S = 0.
         product = torch.where(
             split.along > split.across,
@@ -196,12 +197,12 @@ class OffsetGraph(nn.Module):
         scale_um: Tensor,
     ) -> Offsets:
         step_um, unit_um = scale_um[0], scale_um[2]
-        total = weight.sum() + 1e-12
+        total = weight.sum().clamp(min=1e-12)
         offset = (weight * local).sum() / total
         away = local - offset
         spread = ((weight * away * away).sum() / total).sqrt()
         random = (weight * weight * local_sd * local_sd).sum().sqrt() / total
-        effective = total * total / ((weight * weight).sum() + 1e-12)
+        effective = total * total / (weight * weight).sum().clamp(min=1e-12)
         relief = spread / effective.clamp(min=1).sqrt()
         model_um = MODEL_SD_UNITS * unit_um
         sd_um = (

@@ -2,20 +2,47 @@
 
 Shots go in as the camera gave them, the focused picture and the focal offset come out;
 the optics are an input, so that one engine serves every instrument. All of it is
-float32: powers of single rings reach below what half precision can hold.
+float32: powers of single rings reach below what half precision can hold. As in NumPy a
+pair is measured first, and then fused: each colour apart, or, for networks, together.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bifocus.export.block_transform import BlockTransform
+from bifocus.export.joint_graph import JointGraph
 from bifocus.export.moved_shot import move
-from bifocus.export.offset_graph import OffsetGraph
+from bifocus.export.offset_graph import OffsetGraph, Offsets
 from bifocus.export.shift_graph import ShiftGraph
-from bifocus.export.wiener_graph import WienerGraph
+from bifocus.export.wiener_graph import Observed, WienerGraph, gains_apart
+from bifocus.joint_colours import COLOUR_PAIRS
 from bifocus.pair_spectra import BlockLayout, layout_for
+from bifocus.physics_fusion import Colours
+
+
+class Measured(NamedTuple):
+    """A pair whose focal offsets are known: all that fusion still needs.
+
+    ``spectra`` are those of each colour, (shots, blocks, 2 K, 2 K), ``light`` is what
+    they are to be multiplied by, (shots, colours), ``level`` the mean of each block,
+    (colours, blocks). Shots are as in `Fused`.
+    """
+
+    spectra: list[Tensor]
+    light: Tensor
+    level: Tensor
+    seen: Observed
+    trust: Tensor
+    offsets: Offsets
+    minus_moved: Tensor
+    plus_moved: Tensor
+    sharper: Tensor
+    other: Tensor
+    plus_is_sharper: Tensor
+    shift_px: Tensor
 
 
 class Fused(NamedTuple):
@@ -23,10 +50,13 @@ class Fused(NamedTuple):
 
     Pictures are float32, (1, rows, columns, 3), whole levels 0..255, all on the pixel
     grid of the sharper shot; the rest are single numbers, but for ``shift_px`` (2,).
+    ``physics`` is made of each colour apart, ``joint``, which networks start from, of
+    the three together.
     ``clearest`` is the greatest weight of a block, 0..1: whether there is tissue.
     """
 
     physics: Tensor
+    joint: Tensor
     minus_moved: Tensor
     plus_moved: Tensor
     sharper: Tensor
@@ -67,6 +97,7 @@ class PhysicsGraph(nn.Module):
         self.shift = ShiftGraph(shape)
         self.offset = OffsetGraph(self.layout.counts(shape), block_px, n_offsets)
         self.wiener = WienerGraph(block_px, n_offsets)
+        self.together = JointGraph()
 
     def forward(
         self,
@@ -77,7 +108,34 @@ class PhysicsGraph(nn.Module):
         scale_um: Tensor,
         trust: Tensor,
     ) -> Fused:
-        """Fuse one pair; see `bifocus.optics_inputs` for the last four.
+        """Fuse one pair both ways; parameters are those of `measure`."""
+        measured = self.measure(minus, plus, transfer, in_focus, scale_um, trust)
+        return Fused(
+            physics=self.picture(measured, "apart"),
+            joint=self.picture(measured, "together"),
+            minus_moved=measured.minus_moved,
+            plus_moved=measured.plus_moved,
+            sharper=measured.sharper,
+            other=measured.other,
+            offset_um=measured.offsets.offset_um,
+            sd_um=measured.offsets.sd_um,
+            confidence=measured.offsets.confidence,
+            quality=measured.seen.quality,
+            sharper_is_plus=measured.plus_is_sharper.to(torch.float32),
+            clearest=measured.offsets.clearest,
+            shift_px=measured.shift_px,
+        )
+
+    def measure(
+        self,
+        minus: Tensor,
+        plus: Tensor,
+        transfer: Tensor,
+        in_focus: Tensor,
+        scale_um: Tensor,
+        trust: Tensor,
+    ) -> Measured:
+        """Transform, align and read one pair; optics as in `bifocus.optics_inputs`.
 
         Parameters
         ----------
@@ -101,37 +159,66 @@ class PhysicsGraph(nn.Module):
         power = torch.stack([light[0] ** 2, light[1] ** 2, light[0] * light[1]])
         statistics = statistics * power[:, :, None, None]
         offsets = self.offset(statistics, transfer, scale_um)
-        found = self.wiener(
-            statistics, offsets.local_steps, transfer, in_focus, scale_um, trust
+        seen = self.wiener(
+            statistics, offsets.local_steps, transfer, in_focus, scale_um
         )
-        gains = found.gains * light[:, :, None, None]
-        level = (found.pick[:, None] * means * light[:, :, None]).sum(dim=0)
-        picture = torch.stack(
-            [
-                self.transform.back(
-                    self.transform.filtered(blocks[colour][0], gains[:, colour]),
-                    level[colour],
-                )
-                for colour in range(3)
-            ]
-        ).clamp(0, 1)
         sharper = torch.where(plus_is_sharper, second, first)
         other = torch.where(plus_is_sharper, first, second)
         other = move(other, torch.where(plus_is_sharper, -shift, shift))
-        return Fused(
-            physics=(picture.permute(1, 2, 0) * 255 + 0.5).floor()[None],
+        return Measured(
+            spectra=[spectra for spectra, _ in blocks],
+            light=light,
+            level=(seen.pick[:, None] * means * light[:, :, None]).sum(dim=0),
+            seen=seen,
+            trust=trust,
+            offsets=offsets,
             minus_moved=torch.where(plus_is_sharper, other, sharper)[None],
             plus_moved=torch.where(plus_is_sharper, sharper, other)[None],
             sharper=sharper[None],
             other=other[None],
-            offset_um=offsets.offset_um,
-            sd_um=offsets.sd_um,
-            confidence=offsets.confidence,
-            quality=found.quality,
-            sharper_is_plus=plus_is_sharper.to(shots.dtype),
-            clearest=offsets.clearest,
+            plus_is_sharper=plus_is_sharper,
             shift_px=shift,
         )
+
+    def picture(self, measured: Measured, colours: Colours) -> Tensor:
+        """Return the fused picture in whole levels, (1, rows, columns, 3)."""
+        fuse = self._apart if colours == "apart" else self._together
+        planes = [
+            self.transform.back(spectra, level)
+            for spectra, level in zip(
+                fuse(measured), measured.level.unbind(), strict=True
+            )
+        ]
+        picture = torch.stack(planes, dim=-1).clamp(0, 1)
+        return (picture * 255 + 0.5).floor()[None]
+
+    def _apart(self, measured: Measured) -> Iterator[Tensor]:
+        """Yield the spectra of the fused blocks, colour by colour."""
+        gains = gains_apart(measured.seen, measured.trust)
+        gains = gains * measured.light[:, :, None, None]
+        for colour, spectra in enumerate(measured.spectra):
+            yield self.transform.filtered(spectra, gains[:, colour])
+
+    def _together(self, measured: Measured) -> Iterator[Tensor]:
+        """As `_apart`, with each colour made of all three."""
+        light = measured.light[:, :, None, None]
+        gains = self.together(measured.seen, self._cross(measured), measured.trust)
+        gains = gains * light[:, None]
+        for colour in range(3):
+            first, second, third = (
+                self.transform.filtered(spectra, gains[:, colour, source])
+                for source, spectra in enumerate(measured.spectra)
+            )
+            yield first + second + third
+
+    def _cross(self, measured: Measured) -> Tensor:
+        """Return the ring means of the colours' products; see `JointGraph`."""
+        weight = measured.seen.weight * measured.light[:, :, None, None]
+        combined = [
+            self.transform.filtered(spectra, weight[:, colour])
+            for colour, spectra in enumerate(measured.spectra)
+        ]
+        return self.transform.statistics(torch.stack(combined), COLOUR_PAIRS)
 
 
 def _gain_of_light(means: Tensor, plus_is_sharper: Tensor) -> Tensor:

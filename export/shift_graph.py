@@ -91,7 +91,7 @@ class ShiftGraph(nn.Module):
                 shift = self._newton(*flat, shift)
         turned, _ = self._turned(*flat, shift)
         total = (flat[0] * flat[0] + flat[1] * flat[1]).sqrt().sum()
-        agreement = turned.sum() / (total + 1e-30)
+        agreement = turned.sum() / total.clamp(min=1e-30)
         shift = shift * BIN_PX
         is_good = (agreement >= LEAST_AGREEMENT) & (
             shift.abs().amax(dim=0) <= LARGEST_SHIFT_PX
@@ -147,11 +147,12 @@ class ShiftGraph(nn.Module):
         turned_real, turned_imaginary = self._turned(real, imaginary, shift)
         slope = -torch.matmul(turned_imaginary, self.pull)[0]
         curvature = torch.matmul(turned_real.clamp(min=0), self.curve)[0]
-        (a, b, c), tiny = curvature.unbind(), 1e-12
+        a, b, c = curvature.unbind()
         determinant = (a * c - b * b).clamp(min=1e-20)
-        step = torch.stack(
-            [c * slope[0] - b * slope[1], a * slope[1] - b * slope[0]]
-        ) / (determinant + tiny)
+        step = (
+            torch.stack([c * slope[0] - b * slope[1], a * slope[1] - b * slope[0]])
+            / determinant
+        )
         return shift + step.clamp(-0.5, 0.5)
 
 

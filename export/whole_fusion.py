@@ -15,7 +15,7 @@ from bifocus.errors import ConfigError, EngineError
 from bifocus.export.physics_graph import Fused, PhysicsGraph
 from bifocus.export.pixel_graph import forget_source, quiet_exporter
 from bifocus.pair_spectra import radial_bins
-from bifocus.physics_fusion import MIN_SIDE_PX
+from bifocus.physics_fusion import MIN_SIDE_PX, Colours
 
 SHOTS = ("minus", "plus")
 OPTICS = ("transfer", "in_focus", "scale_um", "trust")
@@ -28,11 +28,12 @@ NUMBERS = (
     "clearest",
     "shift_px",
 )
+_JOINT = "joint"
 # The picture of a pair that each network input is made from.
 _PICTURES = {
     "minus": "minus_moved",
     "plus": "plus_moved",
-    "physics": "physics",
+    "physics": _JOINT,  # networks start from all colours together
     "sharper": "sharper",
     "other": "other",
 }
@@ -43,7 +44,7 @@ _LEVELS = "physics/levels"
 def build_physics_parts(
     shape: tuple[int, int], *, n_offsets: int = 161, opset: int = 18
 ) -> onnx.ModelProto:
-    """Return the physics graph with every picture that a network may ask for.
+    """Return the physics graph with both its pictures and all a network may ask for.
 
     Parameters
     ----------
@@ -97,13 +98,19 @@ def build_physics_parts(
     return model
 
 
-def finish_physics(parts: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph from two shots to ``physics`` (uint8) and `NUMBERS`."""
+def finish_physics(
+    parts: onnx.ModelProto, *, colours: Colours = "apart"
+) -> onnx.ModelProto:
+    """Return the graph from two shots to ``physics`` (uint8) and `NUMBERS`.
+
+    The picture is that of `bifocus.physics_fusion.fuse_measured`.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(parts)
     # The float picture makes room for the bytes' name.
     _rename(model.graph, "physics", _LEVELS)
-    cast = helper.make_node("Cast", [_LEVELS], ["physics"], to=TensorProto.UINT8)
+    source = _LEVELS if colours == "apart" else _JOINT
+    cast = helper.make_node("Cast", [source], ["physics"], to=TensorProto.UINT8)
     model.graph.node.append(cast)
     return _finish(model, "physics")
 

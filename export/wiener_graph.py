@@ -1,4 +1,8 @@
-"""Gains of both shots for every block and ring: `physics_fusion` in tensor steps."""
+"""What both shots tell of every block and ring: `physics_fusion` in tensor steps.
+
+From it come the gains of the fusion, of each colour apart here, of the three together
+in `bifocus.export.joint_graph`.
+"""
 
 from typing import NamedTuple
 
@@ -18,16 +22,26 @@ from bifocus.physics_fusion import (
 )
 
 
-class Gains(NamedTuple):
-    """Gains (shots, colours, blocks, bins), shares of both shots, and the quality."""
+class Observed(NamedTuple):
+    """What the shots tell, as `physics_fusion.Observed`, of all blocks at once.
 
-    gains: Tensor
+    ``weight`` is h/N, (shots, colours, blocks, bins); ``precision`` and ``signal``
+    are (colours, blocks, bins), ``focus`` is h(0), (colours, 1, bins). ``pick`` is how
+    much of each shot makes the sharper one, (shots, blocks), ``share`` how much of a
+    block may be filtered where each colour is apart, (blocks,).
+    """
+
+    weight: Tensor
+    precision: Tensor
+    signal: Tensor
+    focus: Tensor
     pick: Tensor
+    share: Tensor
     quality: Tensor
 
 
 class WienerGraph(nn.Module):
-    """The two-shot Wiener filter mixed with the sharper shot, in gains per ring.
+    """Signal and noise of both shots, and how the sharper one is to be mixed in.
 
     Parameters
     ----------
@@ -57,9 +71,8 @@ class WienerGraph(nn.Module):
         transfer: Tensor,
         in_focus: Tensor,
         scale_um: Tensor,
-        trust: Tensor,
-    ) -> Gains:
-        """Return the gains, the shares (shots, blocks) of the mean, and the quality.
+    ) -> Observed:
+        """Return what the shots tell of each block.
 
         Parameters
         ----------
@@ -71,19 +84,25 @@ class WienerGraph(nn.Module):
             h- and h+, (colours, 2, offsets, bins), and h(0), (colours, bins).
         scale_um
             The grid's step, dD and the unit of defocus.
-        trust
-            The largest share of the Wiener image, (1,).
         """
         unit = scale_um[2] / scale_um[0]
-        h, slope = self._tables(transfer, local)
-        wiener, quality = self._wiener(statistics, h, slope, in_focus[:, None], unit)
         half_spacing = scale_um[1] / scale_um[0]
-        share = trust * _wiener_share(local, half_spacing, unit)
-        share = share[:, None]
+        h, slope = self._tables(transfer, local)
+        split = split_energy(statistics, h)
+        along, across = smooth(split.along), smooth(split.across)
+        signal = ((along - across) / split.norm).clamp(min=1e-12)
+        noise = self._noise(across, signal, h, slope, split.norm, scale_um)
+        weight = h / noise
         plus = (0.5 + 5 * local / half_spacing).clamp(0, 1)
-        pick = torch.stack([1 - plus, plus])
-        gains = share * wiener + (1 - share) * pick[:, None, :, None]
-        return Gains(gains, pick, quality)
+        return Observed(
+            weight=weight,
+            precision=(weight * h).sum(dim=0),
+            signal=signal,
+            focus=in_focus[:, None],
+            pick=torch.stack([1 - plus, plus]),
+            share=_wiener_share(local, half_spacing, unit),
+            quality=self._quality(along, across),
+        )
 
     def _tables(self, transfer: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
         """Return h and its slope per step, (2, colours, blocks, bins)."""
@@ -96,32 +115,51 @@ class WienerGraph(nn.Module):
         tables = transfer.transpose(0, 1)
         return torch.matmul(hat, tables), torch.matmul(rise, tables)
 
-    def _wiener(
-        self, statistics: Tensor, h: Tensor, slope: Tensor, focus: Tensor, unit: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        along, across, norm = split_energy(statistics, h)
-        along, across = _smooth(along), _smooth(across)
+    def _noise(
+        self,
+        across: Tensor,
+        signal: Tensor,
+        h: Tensor,
+        slope: Tensor,
+        norm: Tensor,
+        scale_um: Tensor,
+    ) -> Tensor:
+        """Return the noise of each shot: the camera's, and what the offset may miss."""
         floor = median(across[..., self.first_outer :])
-        noise = torch.minimum(across, floor).clamp(min=QUANTISATION_POWER)
-        signal = (along - across).clamp(min=0) / norm + 1e-12
+        camera = torch.minimum(across, floor).clamp(min=QUANTISATION_POWER)
         turned = h.flip(0) * slope
         lean = (turned * turned).sum(dim=0) / norm
-        mismatch = (across - SCATTER * noise).clamp(min=0) / lean.clamp(min=1e-6)
+        # Slopes are per step here: so is the least that NumPy divides by.
+        step_um, unit = scale_um[0], scale_um[2] / scale_um[0]
+        lean = torch.maximum(lean, 1e-6 * step_um * step_um)
+        mismatch = (across - SCATTER * camera).clamp(min=0) / lean
         doubt = OFFSET_DOUBT_UNITS * unit
         mismatch = torch.minimum(mismatch, signal * doubt * doubt)
-        weight = h / (noise + mismatch * slope * slope)
-        gains = focus * signal * weight / (1 + signal * (weight * h).sum(dim=0))
-        strength = (gains * gains).sum(dim=0).sqrt()
-        gains = gains * (MAX_GAIN / strength.clamp(min=1e-9)).clamp(max=1)
-        inner = torch.full_like(gains[..., :FIRST_RING], 0.5)
-        gains = torch.cat([inner, gains[..., FIRST_RING:]], dim=-1)
+        return camera + mismatch * slope * slope
+
+    def _quality(self, along: Tensor, across: Tensor) -> Tensor:
         unexplained = (across[..., FIRST_RING:] * self.used).sum()
         explained = (along[..., FIRST_RING:] * self.used).sum()
         ratio = unexplained / explained.clamp(min=1e-30)
-        return gains, (1 - ratio.sqrt()).clamp(0, 1)
+        return (1 - ratio.sqrt()).clamp(0, 1)
 
 
-def _smooth(values: Tensor) -> Tensor:
+def gains_apart(seen: Observed, trust: Tensor) -> Tensor:
+    """Return the gains of each colour on itself, (shots, colours, blocks, bins).
+
+    `trust` is the largest share of the Wiener image, (1,).
+    """
+    told = 1 + seen.signal * seen.precision
+    gains = seen.focus * seen.signal * seen.weight / told
+    strength = (gains * gains).sum(dim=0).sqrt()
+    gains = gains * (MAX_GAIN / strength.clamp(min=1e-9)).clamp(max=1)
+    inner = torch.full_like(gains[..., :FIRST_RING], 0.5)
+    gains = torch.cat([inner, gains[..., FIRST_RING:]], dim=-1)
+    share = (trust * seen.share)[:, None]
+    return share * gains + (1 - share) * seen.pick[:, None, :, None]
+
+
+def smooth(values: Tensor) -> Tensor:
     """Three-ring running mean, the ends repeated."""
     before = torch.cat([values[..., :1], values[..., :-1]], dim=-1)
     after = torch.cat([values[..., 1:], values[..., -1:]], dim=-1)

@@ -76,7 +76,7 @@ def check_against_the_loop(checkpoint: Path, fuser: Fuser) -> FusedTile:
     shots, optics = simulated_shots()
     minus, plus = (np.ascontiguousarray(shots[n][:96, -128:]) for n in shots)
     measured = measure_pair(minus, plus, optics)
-    physics = fuse_measured(measured)
+    physics = fuse_measured(measured, colours="together")
     network = load_checkpoint(checkpoint).network
     pictures = pair_pictures(measured, physics.pixels, network.inputs)
     given = {name: picture[None] for name, picture in pictures.items()}
