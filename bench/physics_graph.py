@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnxruntime
 import openvino
 
+from bifocus.block_fusion import Colours
 from bifocus.export.whole_fusion import build_physics_parts, finish_physics
 from bifocus.focal_offset import PairOptics
 from bifocus.hal.procedural_tissue import make_procedural_tissue
@@ -25,7 +26,6 @@ from bifocus.model.evaluation_set import TILE_PX, default_textures, frozen_set
 from bifocus.optics_inputs import transfer_inputs
 from bifocus.pair_spectra import layout_for
 from bifocus.physics_fusion import (
-    Colours,
     fuse_measured,
     fuse_two_shots,
     measure_pair,

@@ -8,9 +8,9 @@ measured of it: NA, light, colours' focus, scale of z. The graph itself is
 import numpy as np
 import numpy.typing as npt
 
+from bifocus.block_fusion import focus_table, trust_in_optics
 from bifocus.focal_offset import PairOptics, offset_grid_um, transfer_tables
 from bifocus.pair_spectra import layout_for, radial_bins
-from bifocus.physics_fusion import focus_table, trust_in_optics
 
 Float32 = npt.NDArray[np.float32]
 

@@ -12,8 +12,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from bifocus.block_fusion import Colours
 from bifocus.focal_offset import PairOptics
-from bifocus.physics_fusion import Colours, MeasuredPair, fuse_measured
+from bifocus.physics_fusion import MeasuredPair, fuse_measured
 from bifocus.records import FusedTile, UInt8Image
 from bifocus.tone import ToneCurve
 

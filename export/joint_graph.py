@@ -7,10 +7,10 @@ three, and no spectrum has to be kept but those of the shots.
 import torch
 from torch import Tensor, nn
 
+from bifocus.block_fusion import MAX_GAIN
 from bifocus.export.offset_graph import FIRST_RING
 from bifocus.export.wiener_graph import Observed, smooth
 from bifocus.joint_colours import COLOUR_PAIRS, LARGEST_CORRELATION
-from bifocus.physics_fusion import MAX_GAIN
 
 
 class JointGraph(nn.Module):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bifocus.block_fusion import Colours
 from bifocus.export.block_transform import BlockTransform
 from bifocus.export.joint_graph import JointGraph
 from bifocus.export.moved_shot import move
@@ -20,7 +21,6 @@ from bifocus.export.shift_graph import ShiftGraph
 from bifocus.export.wiener_graph import Observed, WienerGraph, gains_apart
 from bifocus.joint_colours import COLOUR_PAIRS
 from bifocus.pair_spectra import BlockLayout, layout_for
-from bifocus.physics_fusion import Colours
 
 
 class Measured(NamedTuple):

@@ -11,11 +11,12 @@ import torch
 from onnx import TensorProto, helper
 
 from bifocus import __version__
+from bifocus.block_fusion import Colours
 from bifocus.errors import ConfigError, EngineError
 from bifocus.export.physics_graph import Fused, PhysicsGraph
 from bifocus.export.pixel_graph import forget_source, quiet_exporter
 from bifocus.pair_spectra import radial_bins
-from bifocus.physics_fusion import MIN_SIDE_PX, Colours
+from bifocus.physics_fusion import MIN_SIDE_PX
 
 SHOTS = ("minus", "plus")
 OPTICS = ("transfer", "in_focus", "scale_um", "trust")

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bifocus.export.block_transform import as_tensor
-from bifocus.export.offset_graph import FIRST_RING, median, split_energy
-from bifocus.pair_spectra import radial_bins
-from bifocus.physics_fusion import (
+from bifocus.block_fusion import (
     IN_FOCUS_UNITS,
     MAX_GAIN,
     OFFSET_DOUBT_UNITS,
     QUANTISATION_POWER,
     SCATTER,
 )
+from bifocus.export.block_transform import as_tensor
+from bifocus.export.offset_graph import FIRST_RING, median, split_energy
+from bifocus.pair_spectra import radial_bins
 
 
 class Observed(NamedTuple):
-    """What the shots tell, as `physics_fusion.Observed`, of all blocks at once.
+    """What the shots tell, as `block_fusion.Observed`, of all blocks at once.
 
     ``weight`` is h/N, (shots, colours, blocks, bins); ``precision`` and ``signal``
     are (colours, blocks, bins), ``focus`` is h(0), (colours, 1, bins). ``pick`` is how

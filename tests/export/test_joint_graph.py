@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bifocus.block_fusion import MAX_GAIN
 from bifocus.export.block_transform import BlockTransform
 from bifocus.export.joint_graph import JointGraph
 from bifocus.export.wiener_graph import Observed
@@ -14,7 +15,6 @@ from bifocus.pair_spectra import (
     cross_power,
     filter_block,
 )
-from bifocus.physics_fusion import MAX_GAIN
 
 Float64 = npt.NDArray[np.float64]
 

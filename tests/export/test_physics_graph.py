@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from scipy.ndimage import fourier_shift
 
+from bifocus.block_fusion import Colours
 from bifocus.errors import ConfigError, EngineError
 from bifocus.export.block_transform import BlockTransform
 from bifocus.export.moved_shot import move
@@ -30,7 +31,7 @@ from bifocus.export.whole_fusion import (
 from bifocus.focal_offset import PairOptics
 from bifocus.optics_inputs import transfer_inputs
 from bifocus.pair_spectra import SMALL_BLOCKS, compute_spectra, fill_statistics
-from bifocus.physics_fusion import Colours, fuse_measured, measure_pair
+from bifocus.physics_fusion import fuse_measured, measure_pair
 from bifocus.tensorrt_module import load_tensorrt
 from bifocus.transfer import INCOHERENT, Light
 from tests.export.real_tensorrt import need_tensorrt_rtx

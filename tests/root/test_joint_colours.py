@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bifocus.block_fusion import Colours
 from bifocus.focal_offset import PairOptics
 from bifocus.joint_colours import (
     COLOUR_PAIRS,
@@ -14,7 +15,7 @@ from bifocus.joint_colours import (
     limit_correlation,
     solve_mixing,
 )
-from bifocus.physics_fusion import Colours, fuse_measured, fuse_two_shots, measure_pair
+from bifocus.physics_fusion import fuse_measured, fuse_two_shots, measure_pair
 from tests.imaging import (
     FOREIGN,
     MATCHED,
