@@ -60,7 +60,7 @@ class EvaluationOptics:
     relief_um: float = 0.0
     full_well_e: float = 20_000.0
     read_noise_e: float = 8.0
-    n_sources: int = 12
+    n_sources: int = 48
 
 
 def render_planes(

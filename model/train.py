@@ -33,6 +33,7 @@ from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.losses import Loss, make_loss
 from bifocus.model.patch_batches import Batch, open_patch_sets
 from bifocus.model.starting_network import start_network
+from bifocus.model.teacher import Teacher
 from bifocus.model.train_config import TrainConfig, load_train_config
 from bifocus.model.training_folder import TrainingFolder
 from bifocus.model.training_schedule import compute_learning_rate, compute_n_steps
@@ -94,6 +95,9 @@ class Trainer:
         self.train_set, self.validation_set = open_patch_sets(config)
         self.folder = TrainingFolder(folder, config, self.train_set.data_hashes)
         self.network = start_network(config).to(team.device)
+        self.teacher: Teacher | None = None
+        if config.teacher is not None:
+            self.teacher = Teacher(config.teacher, team.device)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, betas=config.betas
         )
@@ -156,7 +160,11 @@ class Trainer:
         is_coarse = progress < config.bfloat16_share
         with torch.autocast(device.type, torch.bfloat16, enabled=is_coarse):
             fused = model(*self._inputs(batch))
-        loss = self.loss(fused.float(), batch["truth"].to(device))
+        if self.teacher is None:
+            goal = batch["truth"].to(device)
+        else:
+            goal = self.teacher.fuse(batch, is_coarse=is_coarse)
+        loss = self.loss(fused.float(), goal)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         limit = config.clip_norm or math.inf

@@ -27,7 +27,8 @@ class TrainConfig(Model):
     is set aside.
 
     `initial_weights` is a checkpoint of the same network to start from, for a network
-    that is to learn a new instrument, or a new physics image.
+    that is to learn a new instrument, or a new physics image. `teacher` is a checkpoint
+    of a larger network, whose pictures are then the goal in place of the truth.
     """
 
     network: str
@@ -35,6 +36,7 @@ class TrainConfig(Model):
         default_factory=dict
     )  # fields of the network's own dataclass
     initial_weights: Path | None = None
+    teacher: Path | None = None
     train_stores: Annotated[tuple[Path, ...], Field(min_length=1)]
     validation_stores: tuple[Path, ...] = ()
     validation_share: Share = 0.0

@@ -145,6 +145,7 @@ def describe_training(config: TrainConfig) -> dict[str, Any]:
     described = config.model_dump(mode="json")
     for key in ("train_stores", "validation_stores"):
         described[key] = [path.name for path in getattr(config, key)]
-    if config.initial_weights is not None:
-        described["initial_weights"] = config.initial_weights.name
+    for key in ("initial_weights", "teacher"):
+        if (path := getattr(config, key)) is not None:
+            described[key] = path.name
     return described

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -24,6 +25,7 @@ from bifocus.model.evaluation_run import (
     text_report,
 )
 from bifocus.model.evaluation_set import (
+    CONDITIONS,
     HELD_OUT,
     JoinedPairs,
     Texture,
@@ -38,6 +40,8 @@ from bifocus.model.metrics import psnr_db
 from bifocus.model.result_files import load_results, save_results
 from bifocus.model.results_page import main
 from bifocus.model.texture_files import list_textures
+from bifocus.optics import Objective
+from bifocus.transfer import Light, compute_transfer
 from tests.imaging import (
     FOREIGN,
     Scope,
@@ -45,6 +49,8 @@ from tests.imaging import (
     render_partially_coherent,
 )
 from tests.tissue import procedural_tissue
+
+Float64 = npt.NDArray[np.float64]
 
 
 def return_truth(
@@ -160,6 +166,7 @@ def test_light_is_that_of_the_independent_formation(z_um: float) -> None:
         object_phase_rad=scope.object_phase_rad,
         spherical_waves=scope.spherical_waves,
         coma_waves=scope.coma_waves,
+        n_sources=12,
     )
     ours = render_planes(tissue, height_um, [0.0], optics)[0]
     theirs = render_partially_coherent(tissue, z_um, scope)
@@ -169,6 +176,44 @@ def test_light_is_that_of_the_independent_formation(z_um: float) -> None:
     ours = render_planes(tissue, height_um, [0.0], plain)[0]
     theirs = render_incoherent(tissue, z_um, 0.0, Scope())
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def grating_contrast(optics: EvaluationOptics, periods: int, z_um: float) -> Float64:
+    """Return the contrast that a weak grating keeps at height z, in each colour."""
+    side = 64
+    wave = np.cos(2 * np.pi * periods * np.arange(side) / side)
+    grating = np.broadcast_to((1 - 0.02 * (1 + wave))[None, :, None], (side, side, 3))
+    flat = np.full((side, side), z_um)
+    shot = render_planes(grating, flat, [0.0], optics)[0]
+    line = np.fft.fft(shot[0], axis=0)[periods].real
+    return np.asarray(-2 * line / side / 0.02)
+
+
+def farthest_from_a_disc(n_sources: int) -> float:
+    """Return how far contrast lies from the integral over a whole condenser."""
+    light = Light(condenser=0.6, spherical_waves=0.05, pupil="exact")
+    optics = EvaluationOptics(
+        condenser=0.6, spherical_waves=0.05, n_sources=n_sources, pixel_um=0.25
+    )
+    errors = []
+    for z_um in (0.4, 0.8, 1.5):
+        for periods in (3, 7, 12, 18):
+            found = grating_contrast(optics, periods, z_um)
+            frequency_per_um = np.array([periods / (64 * optics.pixel_um)])
+            for colour, wavelength_um in enumerate(optics.wavelengths_um):
+                objective = Objective(na=optics.na, wavelength_um=wavelength_um)
+                expected = compute_transfer(
+                    objective, light, frequency_per_um, np.array([z_um])
+                )
+                errors.append(abs(found[colour] - expected[0, 0]))
+    return float(max(errors))
+
+
+def test_points_of_the_condenser_stand_for_a_whole_disc() -> None:
+    """Second method: the transmission cross coefficient by quadrature."""
+    n_sources = CONDITIONS["partially coherent"].n_sources
+    assert farthest_from_a_disc(n_sources) < 0.04
+    assert farthest_from_a_disc(12) > 0.05  # what sets 1 and 2 had
 
 
 def test_in_focus_level_tissue_is_its_own_truth() -> None:

@@ -3,15 +3,17 @@
 import errno
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bifocus.errors import ConfigError, EngineError, SlideFileError
 from bifocus.model import train
-from bifocus.model.checkpoint import load_checkpoint
+from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
+from bifocus.model.hybrid import HybridConfig, HybridNet
 from bifocus.model.loss_curve import read_records
 from bifocus.model.network_registry import build_network
 from bifocus.model.patch_batches import PatchSet, open_patch_sets
@@ -191,6 +193,38 @@ def test_training_can_start_from_another_ones_weights(
     other: dict[str, object] = {"widths": [4, 4], "blocks": [1, 1]}
     with pytest.raises(ConfigError, match="holds the network 'base'"):
         run_training(make_config(stores, overrides=other, **changes), tmp_path / "no")
+
+
+@pytest.mark.slow
+def test_a_teacher_is_followed_instead_of_the_truth(
+    stores: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The teacher paints everything brighter by 0.1, which no truth would teach."""
+    shape: dict[str, Any] = {"widths": [4, 4], "blocks": [1, 1]}
+    teacher = HybridNet(HybridConfig(widths=(4, 4), blocks=(1, 1)))  # its head is zero
+    assert teacher.decoder.head.bias is not None
+    nn.init.constant_(teacher.decoder.head.bias, 0.1)
+    path = tmp_path / "teacher.safetensors"
+    save_checkpoint(path, teacher, name="base", config=shape, training={})
+    changes: dict[str, object] = {"steps": 30, "learning_rate": 2e-2, "ema_decay": 0}
+    held = PatchSet((stores[1],))
+    batch = held.read_whole(held.patches)
+    brighter = {}
+    for name in ("taught", "untaught"):
+        config = make_config(
+            stores,
+            **changes,
+            teacher=path if name == "taught" else None,
+        )
+        result = run_training(config, tmp_path / name)
+        last = load_checkpoint(result.best_path.with_name("last.safetensors"))
+        with torch.no_grad():
+            fused = last.network(*(batch[key] for key in last.network.inputs))
+        brighter[name] = float((fused - batch["physics"]).mean())
+        # Networks are passed on: not where their teacher lay.
+        assert str(tmp_path) not in str(last.training)
+    assert brighter["taught"] == pytest.approx(0.1, abs=0.03)
+    assert abs(brighter["untaught"]) < 0.03
 
 
 def test_time_limits_training_and_leads_the_cosine(
