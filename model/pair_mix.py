@@ -142,6 +142,16 @@ SCANNED_MIX = dataclasses.replace(
     noise_share=0.75,
     flat_share=0.1,
 )
+# What a good instrument does to a level slide: spherical wavefronts from a condenser
+# filled evenly, as glass has them. The other mixes hold mostly what is harder than that:
+# paraxial pupils, relief, light from a few points.
+GLASS_MIX = dataclasses.replace(
+    SCANNED_MIX,
+    coherent_share=1.0,
+    exact_pupil_share=1.0,
+    relief_share=0.15,
+    n_sources=32,
+)
 # Never trained on: higher condenser, more phase, larger aberrations, other relief.
 # Offsets are the paper's, the spacing is the product's.
 EVALUATION_COHERENT = PairMix(
@@ -185,6 +195,7 @@ MIXES = {
     "maintained": MAINTAINED_MIX,
     "grainy": GRAINY_MIX,
     "scanned": SCANNED_MIX,
+    "glass": GLASS_MIX,
     "evaluation-coherent": EVALUATION_COHERENT,
     "evaluation-relief": EVALUATION_RELIEF,
 }
