@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bifocus.engine_manifest import check_verified, load_manifest, read_checked
-from bifocus.export.parity import Engine, Pictures, UInt8Batch
+from bifocus.export.calibration import pictures_of
+from bifocus.export.parity import Engine, UInt8Batch
 from bifocus.export.runtimes import onnx_engine, openvino_engine
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.evaluation_set import (
@@ -28,7 +29,6 @@ from bifocus.model.evaluation_set import (
     frozen_set,
 )
 from bifocus.model.metrics import psnr_db
-from bifocus.model.network_method import pictures_of
 
 TILE_PX = (1024, 1224)
 THREADS = 2
@@ -74,8 +74,7 @@ def judge(
     """Print each engine's PSNR to the truth, and how far it is from the first one."""
     found: dict[str, list[tuple[float, UInt8Batch]]] = {name: [] for name in engines}
     for pair in pairs:
-        shots = zip(names, pictures_of(pair, names), strict=True)
-        pictures: Pictures = {key: shot[None] for key, shot in shots}
+        pictures = pictures_of(pair, names)
         for name, engine in engines.items():
             fused = engine(pictures)[0]
             found[name].append((psnr_db(fused, pair.truth), fused))

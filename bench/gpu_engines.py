@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.gpu_networks import Scale, calm_head, compare, half_network, pictures
 from bench.gpu_timing import graphed, is_graph, percentiles_ms, run_times_s
 from bifocus.errors import EngineError
-from bifocus.export.pixel_network import PixelNetwork
+from bifocus.export.pixel_network import PixelNetwork, picture_inputs
 from bifocus.model.network_registry import build_network
 from bifocus.tensorrt_api import ICudaEngine, TensorRT
 from bifocus.tensorrt_module import Flavour, load_tensorrt
@@ -77,14 +77,18 @@ def _fuse(
     network: PixelNetwork | None,
     shots: list[Tensor],
 ) -> Tensor:
+    from bifocus.export.physics_graph import rounded
+
     measured = module.measure(*shots, *optics)
     if network is None:
-        physics: Tensor = module.picture(measured, "apart")
+        physics: Tensor = rounded(module.levels(measured, "apart"))[0]
         return physics.to(torch.uint8)
+    joint, remainder = rounded(module.levels(measured, "together"))
     made = {
         "minus": measured.minus_moved,
         "plus": measured.plus_moved,
-        "physics": module.picture(measured, "together"),
+        "physics": joint,
+        "remainder": remainder,
         "sharper": measured.sharper,
         "other": measured.other,
     }
@@ -128,10 +132,11 @@ def check_engine(
     torch.manual_seed(0)
     network = calm_head(build_network(_NETWORK))
     built = _build(flavour, network, precision, (size_px[0], size_px[1]))
-    images = pictures(len(network.inputs), (size_px[0], size_px[1]), device)
+    inputs = picture_inputs(network)
+    images = pictures(len(inputs), (size_px[0], size_px[1]), device)
     engine = _load(trt, built.plan)
     fused = torch.zeros_like(images[0])
-    run = _runner(engine, dict(zip(network.inputs, images, strict=True)), fused)
+    run = _runner(engine, dict(zip(inputs, images, strict=True)), fused)
     times_s = run_times_s(run, device, count=scale.count)
     with torch.no_grad():
         expected = PixelNetwork(network).to(device)(*images)
@@ -167,7 +172,7 @@ def _build(
         precision="int8" if precision == "int8" else "fp16",
         # How many become int8 is measured by the quantiser; at least one does.
         n_other=n_convolutions - 1 if precision == "int8" else 0,
-        images=(*network.inputs, "fused"),
+        images=(*picture_inputs(network), "fused"),
     )
     options = BuildOptions(
         claim=claim,
@@ -193,15 +198,14 @@ def _graph(network: Any, precision: str, size_px: tuple[int, int]) -> bytes:
 
     if precision == "fp16":
         half = PixelNetwork(network, is_half=True)
-        return describe_graph(trace_pictures(half, network.inputs), {})
+        return describe_graph(trace_pictures(half, half.inputs), {})
     from bifocus.export.quantise import plan_int8, quantise
 
-    model = trace_pictures(PixelNetwork(network), network.inputs)
+    inputs = picture_inputs(network)
+    model = trace_pictures(PixelNetwork(network), inputs)
     small_px = (min(256, size_px[0]), min(256, size_px[1]))
-    images = pictures(len(network.inputs), small_px, torch.device("cpu"))
-    feeds = {
-        name: image.numpy() for name, image in zip(network.inputs, images, strict=True)
-    }
+    images = pictures(len(inputs), small_px, torch.device("cpu"))
+    feeds = {name: image.numpy() for name, image in zip(inputs, images, strict=True)}
     plan = plan_int8(model, [feeds], "tensorrt")
     return describe_graph(quantise(model, plan, "tensorrt"), {})
 

@@ -74,8 +74,8 @@ def parity(
     network: FusionNetwork, device: torch.device, scale: Scale
 ) -> dict[str, float]:
     """Return how far half precision on the device is from float32 on the processor."""
-    images = pictures(len(network.inputs), scale.parity_px, torch.device("cpu"))
     exact = PixelNetwork(network)
+    images = pictures(len(exact.inputs), scale.parity_px, torch.device("cpu"))
     half = half_network(network, device)
     with torch.no_grad():
         expected = exact(*images).numpy()

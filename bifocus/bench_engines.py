@@ -161,8 +161,8 @@ def _tsva_graph() -> tuple[bytes, tuple[str, ...], float]:
     width_px = -(-width_px // network.stride) * network.stride
     cost = compute_cost(network, height_px=height_px, width_px=width_px)
     module = PixelNetwork(network)
-    model = trace_pictures(module, network.inputs, size_px=_QUARTER)
-    return model.SerializeToString(), tuple(network.inputs), cost.gmac
+    model = trace_pictures(module, module.inputs, size_px=_QUARTER)
+    return model.SerializeToString(), module.inputs, cost.gmac
 
 
 def _gmac(path: Path) -> float | None:

@@ -173,13 +173,14 @@ def _outermost(report: Callable[[int, int], None]) -> Callable[[str, int, int], 
 
 def _read_calibration(folder: Path, model: Path) -> "list[Pictures]":
     """Return the pictures that an engine would get of a folder's pairs."""
-    from bifocus.edge.network_inputs import PICTURES, pair_pictures
+    from bifocus.edge.network_inputs import pair_pictures
     from bifocus.edge.pairs_folder import (
         choose_tone_curve,
         find_pairs,
         read_description,
     )
     from bifocus.export.calibration import pictures_from
+    from bifocus.export.pixel_network import picture_inputs
     from bifocus.model.checkpoint import load_checkpoint
     from bifocus.physics_fusion import fuse_measured, measure_pair
 
@@ -187,14 +188,15 @@ def _read_calibration(folder: Path, model: Path) -> "list[Pictures]":
     pairs = find_pairs(folder)
     tone_curve = choose_tone_curve(description.tone_curve, pairs)
     optics = description.optics()
+    inputs = picture_inputs(load_checkpoint(model).network)
 
     def pictures() -> Any:
         for pair in pairs:
             measured = measure_pair(*pair.read(), optics, tone_curve=tone_curve)
             physics = fuse_measured(measured, colours="together")
-            yield pair_pictures(measured, physics.pixels, PICTURES)
+            yield pair_pictures(measured, physics, inputs)
 
-    return pictures_from(pictures(), load_checkpoint(model).network.inputs)
+    return pictures_from(pictures(), inputs)
 
 
 def _show(

@@ -37,9 +37,9 @@ from bifocus.pair_spectra import (
     compute_spectra,
     fill_statistics,
 )
-from bifocus.records import FocalOffset, UInt8Image
+from bifocus.records import FloatImage, FocalOffset, UInt8Image
 from bifocus.sharpness import is_plus_sharper
-from bifocus.tone import ToneCurve, decode, encode
+from bifocus.tone import ToneCurve, decode, encode, encode_remainder
 
 Float32 = npt.NDArray[np.float32]
 
@@ -49,14 +49,23 @@ MIN_SIDE_PX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicsResult:
-    """What the fusion of one pair gives."""
+    """What the fusion of one pair gives.
+
+    `pixels` is `linear`, light that may lie outside 0..1, encoded by `tone_curve`.
+    """
 
     pixels: UInt8Image
+    linear: FloatImage
+    tone_curve: ToneCurve
     offset: FocalOffset
     local_um: Float32
     quality: float
     seconds: float
     sharper_is_plus: bool
+
+    def remainder(self) -> UInt8Image:
+        """Compute what `pixels` lost by rounding; see `tone.encode_remainder`."""
+        return encode_remainder(self.linear, self.pixels, self.tone_curve)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +138,8 @@ def fuse_measured(
     unexplained, explained = map(sum, zip(*fits, strict=True))
     return PhysicsResult(
         pixels=encode(linear, measured.tone_curve),
+        linear=linear,
+        tone_curve=measured.tone_curve,
         offset=measured.offsets.tile,
         local_um=measured.offsets.local_um,
         quality=_quality(unexplained, explained),

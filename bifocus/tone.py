@@ -18,6 +18,8 @@ ToneCurve = Literal["linear", "srgb"]
 
 # Steps of the inverse table; 1/16 of the smallest sRGB step in the shadows.
 _ENCODE_STEPS = 1 << 16
+# Steps of a remainder in one level, and its value where a level was whole.
+REMAINDER_STEPS, NO_REMAINDER = 256, 128
 
 
 def decode(pixels: UInt8Image, tone_curve: ToneCurve) -> FloatImage:
@@ -61,6 +63,66 @@ def encode(
         return _encode_plane(linear, tone_curve)
     planes = [_encode_plane(linear[:, :, i], tone_curve) for i in range(3)]
     return np.asarray(cv2.merge(planes, dst=out), dtype=np.uint8)
+
+
+def encode_remainder(
+    linear: FloatImage, stored: UInt8Image, tone_curve: ToneCurve
+) -> UInt8Image:
+    """Return what rounding took from a colour picture, in 1/256 of a level, plus 128.
+
+    Parameters
+    ----------
+    linear
+        Linear light, (rows, columns, 3).
+    stored
+        `encode` of it.
+    tone_curve
+        The one it was encoded with.
+
+    Returns
+    -------
+    UInt8Image
+        clip(rint(256 (exact - stored) + 128), 0, 255): `join_levels` gives the exact
+        level back to 1/512, and to 1/256 where it lay half a level above.
+    """
+    planes = []
+    for colour, level in enumerate(cv2.split(stored)):
+        exact = np.clip(linear[:, :, colour], np.float32(0), np.float32(1))
+        if tone_curve == "srgb":
+            exact = _srgb_plane(exact)
+        # One pass of float32; what it gives is rounded and cut to bytes.
+        planes.append(
+            cv2.addWeighted(
+                exact,
+                255 * REMAINDER_STEPS,
+                level,
+                -REMAINDER_STEPS,
+                NO_REMAINDER,
+                dtype=cv2.CV_8U,
+            )
+        )
+    return np.asarray(cv2.merge(planes), dtype=np.uint8)
+
+
+def join_levels(stored: UInt8Image, remainder: UInt8Image) -> FloatImage:
+    """Return levels with their fraction from a picture and its `encode_remainder`.
+
+    Examples
+    --------
+    >>> join_levels(np.uint8([7, 7]), np.uint8([128, 160])).tolist()
+    [7.0, 7.125]
+    """
+    part = (remainder - np.float32(NO_REMAINDER)) / np.float32(REMAINDER_STEPS)
+    joined: FloatImage = stored + part
+    return joined
+
+
+def _srgb_plane(light: FloatImage) -> FloatImage:
+    """Return `_from_linear` of light in 0..1 in float32."""
+    stored = np.asarray(cv2.pow(light, 1 / 2.4), dtype=np.float32)
+    stored *= np.float32(1.055)
+    stored -= np.float32(0.055)
+    return np.where(light <= np.float32(0.0031308), light * np.float32(12.92), stored)
 
 
 def _encode_plane(linear: FloatImage, tone_curve: ToneCurve) -> UInt8Image:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from bifocus.edge.network_inputs import PICTURES, pair_pictures
+from bifocus.edge.network_inputs import pair_pictures
 from bifocus.engine_manifest import ParityReport, TensorSpec
 from bifocus.errors import ConfigError
 from bifocus.export.export_files import (
@@ -29,6 +29,7 @@ from bifocus.export.graph_audit import count_convolutions
 from bifocus.export.parity import Engine, require_parity
 from bifocus.export.parity_pictures import TISSUE, fit_pictures, simulated_shots
 from bifocus.export.pixel_graph import OUTPUT_NAME, describe_graph
+from bifocus.export.pixel_network import picture_inputs
 from bifocus.export.runtimes import (
     ONNXRUNTIME_NAME,
     TORCH_NAME,
@@ -90,7 +91,7 @@ def export_whole(request: ExportRequest) -> Exported:
     outputs = (*picture_specs((OUTPUT_NAME,)), *_numbers())
     packed = pack_graph(request, content, inputs, outputs, facts)
     sets = make_whole_sets(
-        torch_engine(loaded.network), loaded.network.inputs, request.size_px
+        torch_engine(loaded.network), picture_inputs(loaded.network), request.size_px
     )
     reports = _pass_gate(request, _runs(request, content, packed), sets)
     pair_name = packed.with_pair(pack_whole_pair(sets))
@@ -174,13 +175,13 @@ def _fused_by_numpy(
     # The light is read from the pair here; the graph finds it in the tables.
     measured = measure_pair(minus, plus, optics)
     physics = fuse_measured(measured, colours="together")
-    pictures = pair_pictures(measured, physics.pixels, PICTURES)
+    pictures = pair_pictures(measured, physics, inputs)
     rows, columns = minus.shape[:2]
     return WholeSet(
         name=name,
         shots={"minus": minus[None], "plus": plus[None]},
         tables=transfer_inputs(measured.optics, layout_for((rows, columns)).block_px),
-        fused=network({key: pictures[key][None] for key in inputs}),
+        fused=network({key: picture[None] for key, picture in pictures.items()}),
         offset_um=physics.offset.offset_um,
     )
 

@@ -93,7 +93,9 @@ class NetworkFuser:
         self.check_optics(measured.optics)
         physics = fuse_measured(measured, colours="together")
         form = self._engine.form
-        pictures = pair_pictures(measured, physics.pixels, form.inputs)
+        pictures = pair_pictures(measured, physics, form.inputs)
+        offset, quality = physics.offset, physics.quality
+        del physics  # its light goes before the network takes memory
         height_px, width_px = measured.minus.shape[:2]
         plan = plan_windows(
             form, (height_px, width_px), most_window_px=self._most_window_px
@@ -101,10 +103,10 @@ class NetworkFuser:
         fused = self._engine.stream(plan.cut(pictures))
         return FusedTile(
             pixels=plan.join(fused, (height_px, width_px)),
-            offset=physics.offset,
-            quality=physics.quality,
+            offset=offset,
+            quality=quality,
             seconds=measured.seconds + time.perf_counter() - start_s,
-            sharper_is_plus=physics.sharper_is_plus,
+            sharper_is_plus=measured.sharper_is_plus,
         )
 
     def close(self) -> None:

@@ -21,12 +21,13 @@ from bifocus.engine_manifest import (
     read_checked,
 )
 from bifocus.errors import EngineError
-from bifocus.physics_fusion import MeasuredPair
+from bifocus.physics_fusion import MeasuredPair, PhysicsResult
 from bifocus.records import UInt8Image
 
 # All that a pair offers, on the pixel grid of the sharper shot. minus, plus: in
-# physical order; sharper, other: sorted by Brenner gradient; physics: their fusion.
-PICTURES = ("minus", "plus", "physics", "sharper", "other")
+# physical order; sharper, other: sorted by Brenner gradient; physics: their fusion;
+# remainder: what that lost by rounding (`bifocus.tone.encode_remainder`).
+PICTURES = ("minus", "plus", "physics", "sharper", "other", "remainder")
 # What the loop must know beside the picture, where a graph holds the physics.
 NUMBERS = frozenset(
     {"offset_um", "sd_um", "confidence", "quality", "sharper_is_plus", "clearest"}
@@ -254,7 +255,7 @@ def check_tensors(form: NetworkForm, found: Sequence[TensorSpec], where: str) ->
 
 
 def pair_pictures(
-    measured: MeasuredPair, physics: UInt8Image, names: Sequence[str]
+    measured: MeasuredPair, physics: PhysicsResult, names: Sequence[str]
 ) -> dict[str, UInt8Image]:
     """Return the named pictures, all on the sharper shot's grid.
 
@@ -265,7 +266,7 @@ def pair_pictures(
     physics
         Its training-free fusion, on that grid already.
     names
-        Out of `PICTURES`.
+        Out of `PICTURES`; what is not named costs nothing.
     """
     down, right = measured.shift_px
     minus, plus = measured.minus, measured.plus
@@ -278,10 +279,12 @@ def pair_pictures(
     pictures = {
         "minus": minus,
         "plus": plus,
-        "physics": physics,
+        "physics": physics.pixels,
         "sharper": sharper,
         "other": other,
     }
+    if "remainder" in names:
+        pictures["remainder"] = physics.remainder()
     return {name: pictures[name] for name in names}
 
 

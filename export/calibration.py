@@ -17,10 +17,11 @@ from bifocus.export.parity_pictures import coloured_noise
 from bifocus.hal.procedural_tissue import make_procedural_tissue
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.evaluation_set import CONDITIONS, SimulatedPairs, Texture
-from bifocus.model.network_method import pictures_of
 from bifocus.model.patch_store import StoreRequest, render_patch
 from bifocus.model.texture_files import find_data_dir, list_textures
+from bifocus.physics_fusion import fuse_two_shots
 from bifocus.records import UInt8Image
+from bifocus.sharpness import is_plus_sharper
 
 N_PICTURES = 24
 _N_NOISE = 4
@@ -48,7 +49,7 @@ def pictures_from(
     Parameters
     ----------
     pairs
-        One dictionary a pair: minus, plus, physics, sharper, other; uint8 (H, W, 3).
+        One dictionary a pair with all of them, uint8 (H, W, 3).
     inputs
         The ones that the network takes.
     """
@@ -68,10 +69,25 @@ def simulated_pairs(
     """
     pictures: list[Pictures] = []
     for number in range(count):
-        pair = simulated_pair(number, seed=seed)
-        shots = dict(zip(inputs, pictures_of(pair, inputs), strict=True))
-        pictures.append(_batched(shots, inputs))
+        pictures.append(pictures_of(simulated_pair(number, seed=seed), inputs))
     return pictures
+
+
+def pictures_of(pair: EvaluationPair, inputs: tuple[str, ...]) -> Pictures:
+    """Return the pictures that an engine is given of a pair whose shots lie still."""
+    is_plus = is_plus_sharper(pair.minus, pair.plus)
+    shots = {"minus": pair.minus, "plus": pair.plus}
+    shots |= _by_sharpness(shots, is_plus)
+    if "physics" in inputs:
+        physics = fuse_two_shots(
+            pair.minus,
+            pair.plus,
+            pair.optics,
+            tone_curve=pair.tone_curve,
+            colours="together",
+        )
+        shots |= {"physics": physics.pixels, "remainder": physics.remainder()}
+    return _batched(shots, inputs)
 
 
 def simulated_pair(number: int, *, seed: int) -> EvaluationPair:
@@ -105,12 +121,19 @@ def _tissue(inputs: tuple[str, ...]) -> tuple[list[Pictures], str]:
     for number in range(N_PICTURES):
         patch = render_patch(request, number, files)
         shots = {"minus": patch.minus, "plus": patch.plus, "physics": patch.physics}
-        first, second = "minus", "plus"
-        if patch.is_plus_sharper:
-            first, second = second, first
-        shots |= {"sharper": shots[first], "other": shots[second]}
+        shots |= _by_sharpness(shots, patch.is_plus_sharper)
+        # Patches keep whole levels. Fractions of light are uniform, and so is this.
+        rng = np.random.default_rng(number)
+        shots["remainder"] = rng.integers(0, 256, patch.physics.shape, dtype=np.uint8)
         pictures.append(_batched(shots, inputs))
     return pictures, f"{N_PICTURES} pairs rendered from the training slides"
+
+
+def _by_sharpness(
+    shots: dict[str, UInt8Image], is_plus_sharper: bool
+) -> dict[str, UInt8Image]:
+    first, second = ("plus", "minus") if is_plus_sharper else ("minus", "plus")
+    return {"sharper": shots[first], "other": shots[second]}
 
 
 def _middle(picture: UInt8Image) -> UInt8Image:

@@ -11,7 +11,7 @@ from bifocus.export.calibration import default_pictures
 from bifocus.export.graph_audit import audit_graph, read_graph
 from bifocus.export.parity import Pictures
 from bifocus.export.pixel_graph import DEFAULT_OPSET, describe_graph, trace_pictures
-from bifocus.export.pixel_network import PixelNetwork
+from bifocus.export.pixel_network import PixelNetwork, picture_inputs
 from bifocus.export.quantise import Runtime, plan_int8, quantise
 from bifocus.export.stored_weights import store_half
 from bifocus.model.fusion_network import FusionNetwork
@@ -85,7 +85,7 @@ def make_graph(
     else:
         module = PixelNetwork(network, is_half=request.precision == "fp16")
         model = trace_pictures(
-            module, network.inputs, size_px=request.size_px, opset=opset
+            module, module.inputs, size_px=request.size_px, opset=opset
         )
     facts = {**facts, "precision": request.precision}
     content = describe_graph(store_half(model), facts)
@@ -104,18 +104,19 @@ def _quantised(
     network: FusionNetwork, request: GraphRequest, opset: int, is_half: bool
 ) -> tuple[onnx.ModelProto, str]:
     if request.calibration is None:
-        pictures, origin = default_pictures(network.inputs)
+        pictures, origin = default_pictures(picture_inputs(network))
     else:
         pictures, origin = list(request.calibration), "pictures given by the user"
         origin = f"{len(pictures)} {origin}"
     logger.info("calibrating INT8 with %s", origin)
     # Planned in float32 at any size; what is asked for may be half, or of one size.
-    free = trace_pictures(PixelNetwork(network), network.inputs, opset=opset)
+    inputs = picture_inputs(network)
+    free = trace_pictures(PixelNetwork(network), inputs, opset=opset)
     plan = plan_int8(free, pictures, request.runtime)
     if is_half or request.size_px is not None:
         free = trace_pictures(
             PixelNetwork(network, is_half=is_half),
-            network.inputs,
+            inputs,
             size_px=request.size_px,
             opset=opset,
         )

@@ -31,6 +31,7 @@ from bifocus.export.parity import (
 )
 from bifocus.export.parity_pictures import make_test_pair, pack_test_pair
 from bifocus.export.pixel_graph import OUTPUT_NAME
+from bifocus.export.pixel_network import PHYSICS, picture_inputs
 from bifocus.export.runtimes import (
     ONNXRUNTIME_NAME,
     TORCH_NAME,
@@ -61,13 +62,14 @@ def export_model(request: ExportRequest) -> Exported:
     """
     loaded = load_checkpoint(request.source)
     network = loaded.network
-    sets = make_test_pair(torch_engine(network), network.inputs, request.size_px)
+    inputs = picture_inputs(network)
+    sets = make_test_pair(torch_engine(network), inputs, request.size_px)
     facts = graph_facts(loaded)
     graph = make_graph(network, graph_request(request), facts=facts)
     packed = pack_graph(
         request,
         graph.content,
-        picture_specs(network.inputs),
+        picture_specs(inputs),
         picture_specs((OUTPUT_NAME,)),
         facts,
     )
@@ -167,14 +169,14 @@ def describe_network(
         config=json.dumps(asdict(network.config), sort_keys=True),
         kind=request.kind,
         precision=request.precision,
-        inputs=picture_specs(network.inputs),
+        inputs=picture_specs(picture_inputs(network)),
         outputs=picture_specs((OUTPUT_NAME,)),
         batch=None,
         height_px=rows,
         width_px=columns,
         stride_px=network.stride,
         halo_px=halo_px(network),
-        physics="input" if "physics" in network.inputs else "none",
+        physics="input" if PHYSICS in network.inputs else "none",
         int8_runtime=graph.int8_runtime,
         trained=read_ranges(loaded.training),
         source=request.source.name,
@@ -196,7 +198,7 @@ def graph_facts(loaded: LoadedNetwork) -> dict[str, str]:
     return {
         "bifocus_version": __version__,
         "network": loaded.name,
-        "inputs": " ".join(network.inputs),
+        "inputs": " ".join(picture_inputs(network)),
         "halo_px": str(halo_px(network)),
         "stride_px": str(network.stride),
         "data_hashes": " ".join(_data_hashes(loaded)),

@@ -20,8 +20,8 @@ from bifocus.records import UInt8Image
 # No multiples of any stride: padding is tried as well. The noise is a strip, longer
 # than two halos of our networks, so that it can be cut into windows: it tells a halo
 # that is too small before tissue does. Small, since the file lies beside each graph.
-TISSUE_SIZE_PX = (53, 77)
-NOISE_SIZE_PX = (35, 206)
+TISSUE_SIZE_PX = (49, 69)
+NOISE_SIZE_PX = (33, 206)
 _FROM_PX = 90  # nuclei, fibres and bare glass
 TISSUE, NOISE = "test pair", "random pictures"
 _SEED = 4
@@ -68,15 +68,22 @@ def simulated_shots() -> tuple[dict[str, UInt8Image], PairOptics]:
 def coloured_noise(
     inputs: tuple[str, ...], size_px: tuple[int, int], seed: int
 ) -> Pictures:
-    """Return pictures without any tissue, alike as two shots of one field are."""
+    """Return pictures without any tissue, alike as two shots of one field are.
+
+    The remainder of a picture is like nothing: it is any bytes.
+    """
     rng = np.random.default_rng(seed)
     shape = (1, *size_px, 3)
     field = gaussian_filter(rng.normal(size=shape), (0, 2, 2, 0))
     common = 150 + 40 * field / field.std()
-    return {
-        name: np.clip(common + rng.normal(0, _NOISE_SD, shape), 0, 255).astype(np.uint8)
-        for name in inputs
-    }
+    pictures: dict[str, UInt8Batch] = {}
+    for name in inputs:
+        if name == "remainder":
+            pictures[name] = rng.integers(0, 256, shape, dtype=np.uint8)
+        else:
+            picture = np.clip(common + rng.normal(0, _NOISE_SD, shape), 0, 255)
+            pictures[name] = picture.astype(np.uint8)
+    return pictures
 
 
 def pack_test_pair(sets: list[PictureSet]) -> bytes:

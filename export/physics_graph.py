@@ -21,6 +21,7 @@ from bifocus.export.shift_graph import ShiftGraph
 from bifocus.export.wiener_graph import Observed, WienerGraph, gains_apart
 from bifocus.joint_colours import COLOUR_PAIRS
 from bifocus.pair_spectra import BlockLayout, layout_for
+from bifocus.tone import NO_REMAINDER, REMAINDER_STEPS
 
 
 class Measured(NamedTuple):
@@ -51,12 +52,14 @@ class Fused(NamedTuple):
     Pictures are float32, (1, rows, columns, 3), whole levels 0..255, all on the pixel
     grid of the sharper shot; the rest are single numbers, but for ``shift_px`` (2,).
     ``physics`` is made of each colour apart, ``joint``, which networks start from, of
-    the three together.
+    the three together; ``joint_remainder`` is what the latter lost by rounding
+    (`bifocus.tone.encode_remainder`).
     ``clearest`` is the greatest weight of a block, 0..1: whether there is tissue.
     """
 
     physics: Tensor
     joint: Tensor
+    joint_remainder: Tensor
     minus_moved: Tensor
     plus_moved: Tensor
     sharper: Tensor
@@ -110,9 +113,11 @@ class PhysicsGraph(nn.Module):
     ) -> Fused:
         """Fuse one pair both ways; parameters are those of `measure`."""
         measured = self.measure(minus, plus, transfer, in_focus, scale_um, trust)
+        joint, joint_remainder = rounded(self.levels(measured, "together"))
         return Fused(
-            physics=self.picture(measured, "apart"),
-            joint=self.picture(measured, "together"),
+            physics=rounded(self.levels(measured, "apart"))[0],
+            joint=joint,
+            joint_remainder=joint_remainder,
             minus_moved=measured.minus_moved,
             plus_moved=measured.plus_moved,
             sharper=measured.sharper,
@@ -180,8 +185,8 @@ class PhysicsGraph(nn.Module):
             shift_px=shift,
         )
 
-    def picture(self, measured: Measured, colours: Colours) -> Tensor:
-        """Return the fused picture in whole levels, (1, rows, columns, 3)."""
+    def levels(self, measured: Measured, colours: Colours) -> Tensor:
+        """Return the fused picture, 0..255 and not rounded, (1, rows, columns, 3)."""
         fuse = self._apart if colours == "apart" else self._together
         planes = [
             self.transform.back(spectra, level)
@@ -189,8 +194,7 @@ class PhysicsGraph(nn.Module):
                 fuse(measured), measured.level.unbind(), strict=True
             )
         ]
-        picture = torch.stack(planes, dim=-1).clamp(0, 1)
-        return (picture * 255 + 0.5).floor()[None]
+        return 255 * torch.stack(planes, dim=-1).clamp(0, 1)[None]
 
     def _apart(self, measured: Measured) -> Iterator[Tensor]:
         """Yield the spectra of the fused blocks, colour by colour."""
@@ -219,6 +223,13 @@ class PhysicsGraph(nn.Module):
             for colour, spectra in enumerate(measured.spectra)
         ]
         return self.transform.statistics(torch.stack(combined), COLOUR_PAIRS)
+
+
+def rounded(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return whole levels and their remainder, as `bifocus.tone` makes them."""
+    whole = (levels + 0.5).floor()
+    remainder = (REMAINDER_STEPS * (levels - whole) + (NO_REMAINDER + 0.5)).floor()
+    return whole, remainder.clamp(0, 255)
 
 
 def _gain_of_light(means: Tensor, plus_is_sharper: Tensor) -> Tensor:

@@ -1,10 +1,16 @@
 """A network as an engine sees it: bytes in, bytes out, colour and scaling inside.
 
-Pictures are uint8 (N, H, W, 3), as a camera and a file have them. Only the network's
-core may compute in half precision; the residual and rounding stay in float32. A core in
-half precision gets levels / 256, which it holds exactly where it rounds levels / 255:
-that alone takes the share of values that differ from float32 from 1.0 % to 0.2 %. The
-cast stands before any other operation, since TensorRT knows uint8 nowhere else.
+Pictures are uint8 (N, H, W, 3), as a camera and a file have them. The physics image
+comes in two of them, levels and what rounding took (`bifocus.tone.encode_remainder`):
+they are one again before anything else is done (docs/decisions/0017). The cast stands
+before that, since TensorRT knows uint8 nowhere else.
+
+Only the network's core may compute in half precision; the residual and rounding stay in
+float32. A core in half precision gets levels / 256, which it holds exactly where it
+rounds levels / 255. Levels with a fraction it does not hold: bright ones would be cut
+to 1/8, by which 2.4 % of the values differ from float32. So it gets the fraction as one
+more picture, by the same weights of its first convolution, which adds the two up wider
+than it reads them: the share is that of whole levels, 0.1 to 0.9 %.
 """
 
 import copy
@@ -19,13 +25,30 @@ from bifocus.model.hybrid import HybridNet
 from bifocus.model.paper_blocks import fold_batch_norm
 from bifocus.model.tsva import Tsva
 from bifocus.model.unet import UNet
+from bifocus.tone import NO_REMAINDER, REMAINDER_STEPS
 
+PHYSICS, REMAINDER = "physics", "remainder"
 _WHITE = 255
 _HALF_CORE_WHITE = 256
 
 
+def picture_inputs(network: FusionNetwork) -> tuple[str, ...]:
+    """Return the pictures that a network takes as an engine: physics in two, at last.
+
+    Raises
+    ------
+    ConfigError
+        If physics is not the last input of the network.
+    """
+    if PHYSICS not in network.inputs:
+        return network.inputs
+    if network.inputs[-1] != PHYSICS:
+        raise ConfigError(f"physics must be the last input of {network.inputs}")
+    return (*network.inputs, REMAINDER)
+
+
 class PixelNetwork(nn.Module):
-    """A fusion network from uint8 pictures to one, of any size from 32 px.
+    """A fusion network from uint8 pictures, `inputs`, to one, of any size from 32 px.
 
     Parameters
     ----------
@@ -42,7 +65,10 @@ class PixelNetwork(nn.Module):
         # In float32 the weights stay those of the checkpoint, which fit half the bytes.
         with torch.no_grad():
             first_convolution(plain).weight.mul_(self.core_white / _WHITE)
-        self.inputs = plain.inputs
+        self.inputs = picture_inputs(plain)
+        self.has_part_apart = is_half and REMAINDER in self.inputs
+        if self.has_part_apart:
+            repeat_last_picture(first_convolution(plain))
         self.stride = plain.stride
         self.core_type = torch.float16 if is_half else torch.float32
         self.network = plain.to(self.core_type)
@@ -55,16 +81,19 @@ class PixelNetwork(nn.Module):
     def compute_unit(self, *pictures: Tensor) -> Tensor:
         """Return the fused picture before it becomes bytes: float32 (N, 3, H, W)."""
         height, width = _checked_size(pictures, self.inputs)
-        levels = tuple(
-            picture.to(torch.float32).permute(0, 3, 1, 2) for picture in pictures
-        )
+        planes = [picture.to(torch.float32).permute(0, 3, 1, 2) for picture in pictures]
+        levels = _joined(planes) if REMAINDER in self.inputs else planes
+        if self.has_part_apart:
+            seen = [*planes[:-1], _part(planes[-1])]
+        else:
+            seen = levels
         padded = [
             self._padded(plane * (1 / self.core_white)).to(self.core_type)
-            for plane in levels
+            for plane in seen
         ]
         core: Tensor = self.network.compute(padded).to(torch.float32)
         fused = core[..., :height, :width]
-        base = self.network.base_image(levels)
+        base = self.network.base_image(tuple(levels))
         return fused if base is None else base * (1 / _WHITE) + fused
 
     def _padded(self, plane: Tensor) -> Tensor:
@@ -74,6 +103,17 @@ class PixelNetwork(nn.Module):
             if height % self.stride == 0 and width % self.stride == 0:
                 return plane
         return pad_to_multiple(plane, self.stride)
+
+
+def _part(remainder: Tensor) -> Tensor:
+    """Return the fraction of a level that a remainder's bytes stand for."""
+    return (remainder - NO_REMAINDER) * (1 / REMAINDER_STEPS)
+
+
+def _joined(planes: list[Tensor]) -> list[Tensor]:
+    """Return the network's own pictures from those that end in physics, remainder."""
+    *shots, physics, remainder = planes
+    return [*shots, physics + _part(remainder)]
 
 
 def plain_copy(network: FusionNetwork) -> FusionNetwork:
@@ -112,6 +152,14 @@ def merge_unshuffle(factor: int, conv: nn.Conv2d) -> nn.Conv2d:
         if conv.bias is not None and merged.bias is not None:
             merged.bias.copy_(conv.bias)
     return merged
+
+
+def repeat_last_picture(conv: nn.Conv2d) -> None:
+    """Let a convolution take its last picture as two, of which it sees the sum."""
+    with torch.no_grad():
+        wide = torch.cat([conv.weight, conv.weight[:, -3:]], dim=1)
+    conv.weight = nn.Parameter(wide)
+    conv.in_channels += 3
 
 
 def first_convolution(network: FusionNetwork) -> nn.Conv2d:

@@ -17,20 +17,25 @@ from bifocus.export.onnx_probe import open_session
 from bifocus.export.parity import Engine, Pictures, UInt8Batch
 from bifocus.export.whole_pair import Feeds, Float32, WholeRun
 from bifocus.model.fusion_network import FusionNetwork
+from bifocus.tone import join_levels
 
 TORCH_NAME = f"PyTorch {torch.__version__} fp32"
 ONNXRUNTIME_NAME = f"ONNX Runtime {onnxruntime.__version__}"
 
 
 def torch_engine(network: FusionNetwork) -> Engine:
-    """Return the network itself, in float32, rounded to bytes at the end."""
+    """Return the network itself, in float32, rounded to bytes at the end.
+
+    It takes the pictures of `pixel_network.picture_inputs`.
+    """
     reference = network.eval()
 
     def run(pictures: Pictures) -> UInt8Batch:
-        images = [
-            torch.from_numpy(pictures[name].astype(np.float32) / 255)
-            for name in reference.inputs
-        ]
+        levels = {name: pictures[name].astype(np.float32) for name in reference.inputs}
+        if "physics" in levels:
+            joined = join_levels(pictures["physics"], pictures["remainder"])
+            levels["physics"] = joined
+        images = [torch.from_numpy(levels[name] / 255) for name in reference.inputs]
         with torch.inference_mode():
             fused = reference(*(image.permute(0, 3, 1, 2) for image in images))
         unit = fused.permute(0, 2, 3, 1).numpy()

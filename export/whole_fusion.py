@@ -37,6 +37,7 @@ _PICTURES = {
     "physics": _JOINT,  # networks start from all colours together
     "sharper": "sharper",
     "other": "other",
+    "remainder": f"{_JOINT}_remainder",
 }
 _PREFIX = "network/"
 _LEVELS = "physics/levels"

@@ -243,7 +243,7 @@ def test_nothing_stays_on_the_processor(name: str) -> None:
         return
     network = build_network(name)
     module = gpu_networks.half_network(network, elsewhere)
-    fused = module(*[shot] * len(network.inputs))
+    fused = module(*[shot] * len(module.inputs))
     assert (fused.device, fused.dtype) == (elsewhere, torch.uint8)
     assert fused.shape == shot.shape
 

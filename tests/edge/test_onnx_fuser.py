@@ -81,7 +81,7 @@ def test_the_pair_reaches_the_graph_in_its_order(tmp_path: Path) -> None:
     content = make_graph()
     measured = measured_pair()
     physics = fuse_measured(measured, colours="together")
-    pictures = pair_pictures(measured, physics.pixels, INPUTS)
+    pictures = pair_pictures(measured, physics, INPUTS)
     tile = NetworkFuser(OnnxEngine(write_network(tmp_path, content=content))).fuse(
         measured
     )
@@ -106,9 +106,7 @@ def test_mutation_wrong_pictures_change_pixels(
     """The test above can fail for each of these."""
     content = make_graph()
     measured = measured_pair()
-    right = pair_pictures(
-        measured, fuse_measured(measured, colours="together").pixels, INPUTS
-    )
+    right = pair_pictures(measured, fuse_measured(measured, colours="together"), INPUTS)
     monkeypatch.setattr(
         network_fuser, "pair_pictures", lambda *given: mutation(pair_pictures(*given))
     )

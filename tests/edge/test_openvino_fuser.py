@@ -91,7 +91,7 @@ def test_tiled_is_whole_to_the_bit(path: Path, most_window_px: int) -> None:
 def test_a_pair_comes_out_as_from_the_graph(path: Path) -> None:
     measured = measured_pair()
     pictures = pair_pictures(
-        measured, fuse_measured(measured, colours="together").pixels, INPUTS
+        measured, fuse_measured(measured, colours="together"), INPUTS
     )
     tile = NetworkFuser(OpenvinoEngine(path)).fuse(measured)
     expected = run_whole(make_graph(), pictures)

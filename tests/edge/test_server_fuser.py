@@ -111,7 +111,7 @@ def test_tiles_are_bit_equal(tmp_path: Path, port: int) -> None:
 def test_a_pair_comes_out_as_from_the_graph(tmp_path: Path, port: int) -> None:
     measured = measured_pair()
     pictures = pair_pictures(
-        measured, fuse_measured(measured, colours="together").pixels, INPUTS
+        measured, fuse_measured(measured, colours="together"), INPUTS
     )
     fuser = NetworkFuser(connect(tmp_path, port))
     np.testing.assert_array_equal(

@@ -143,7 +143,7 @@ def test_the_context_goes_before_the_gpu_is_left(
 def test_a_pair_comes_out_as_from_the_graph(bench: Bench) -> None:
     measured = measured_pair()
     pictures = pair_pictures(
-        measured, fuse_measured(measured, colours="together").pixels, INPUTS
+        measured, fuse_measured(measured, colours="together"), INPUTS
     )
     fuser = NetworkFuser(bench.open())
     assert fuser.engine.startswith("tensorrt 10.3.0, Simulated, ")

@@ -30,6 +30,8 @@ from bifocus.model.checkpoint import load_checkpoint, save_checkpoint
 from bifocus.model.receptive import halo_px
 from tests.export.small_networks import NARROW, awake_network, silence_torch
 
+INPUTS = ("minus", "plus", "physics", "remainder")
+
 
 @pytest.fixture(autouse=True)
 def _one_quiet_thread() -> None:
@@ -87,7 +89,7 @@ def test_an_export_says_what_it_is_and_can_be_checked_again(
     check_files(manifest, tmp_path / "new")
     assert set(manifest.files) == {"small.onnx", "small.test.npz"}
     assert (manifest.network, manifest.precision) == ("base", "fp32")
-    assert [one.name for one in manifest.inputs] == ["minus", "plus", "physics"]
+    assert tuple(one.name for one in manifest.inputs) == INPUTS
     assert manifest.halo_px == halo_px(load_checkpoint(checkpoint).network)
     assert (manifest.stride_px, manifest.physics) == (4, "input")
     assert (manifest.verified, manifest.opset) == (True, 18)
@@ -111,10 +113,7 @@ def test_int8_for_openvino_from_pictures_of_the_user(
         pytest.skip("openvino is the runtime under test")
     rng = np.random.default_rng(0)
     pictures = [
-        {
-            name: rng.integers(60, 220, (1, 48, 64, 3), dtype=np.uint8)
-            for name in ("minus", "plus", "physics")
-        }
+        {name: rng.integers(60, 220, (1, 48, 64, 3), dtype=np.uint8) for name in INPUTS}
         for _ in range(4)
     ]
     done = export_model(
@@ -161,7 +160,7 @@ def test_a_triton_repository_is_what_the_server_parses(
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
     assert (config.name, config.platform) == ("small", "onnxruntime_onnx")
     uint8 = model_config_pb2.DataType.Value("TYPE_UINT8")
-    assert [one.name for one in config.input] == ["minus", "plus", "physics"]
+    assert tuple(one.name for one in config.input) == INPUTS
     for one in (*config.input, *config.output):
         assert (one.data_type, list(one.dims)) == (uint8, [-1, -1, 3])
     assert config.HasField("dynamic_batching")

@@ -33,6 +33,7 @@ from bifocus.optics_inputs import transfer_inputs
 from bifocus.pair_spectra import SMALL_BLOCKS, compute_spectra, fill_statistics
 from bifocus.physics_fusion import fuse_measured, measure_pair
 from bifocus.tensorrt_module import load_tensorrt
+from bifocus.tone import join_levels
 from bifocus.transfer import INCOHERENT, Light
 from tests.export.real_tensorrt import need_tensorrt_rtx
 from tests.export.uint8_graphs import two_shot_graph
@@ -238,6 +239,44 @@ def test_planes_in_0_to_1_fit_as_well(parts: onnx.ModelProto) -> None:
     assert error_db("together") > 60
     # A network starts from all colours together, never from each apart.
     assert error_db("apart") < error_db("together") - 5
+
+
+@pytest.mark.slow
+def test_a_network_gets_the_joint_picture_unrounded(parts: onnx.ModelProto) -> None:
+    """Levels and remainder of the graph are those of NumPy, taken together."""
+    pair = shot_pair(-0.6)
+    found = {
+        name: run(compose_whole_fusion(given_back(name), parts), pair)["fused"][0]
+        for name in ("physics", "remainder")
+    }
+    measured = measure_pair(pair.minus, pair.plus, OPTICS)
+    physics = fuse_measured(measured, colours="together")
+    inside = (slice(1, -1), slice(1, -1))
+    exact = join_levels(physics.pixels, physics.remainder())[inside]
+    joined = join_levels(found["physics"], found["remainder"])
+    error = np.abs(joined[inside] - exact)
+    rounded = np.abs(found["physics"][inside] - exact)
+    # What both ways differ by is small beside what rounding would take.
+    assert error.mean() < 0.05
+    assert rounded.mean() == pytest.approx(0.25, abs=0.02)
+
+
+def given_back(name: str) -> onnx.ModelProto:
+    """Return a network that gives one of its pictures back, as bytes."""
+    shape: list[str | int | None] = ["N", "H", "W", 3]
+    nodes = [
+        helper.make_node("Cast", [name], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["levels"], ["fused"], to=TensorProto.UINT8),
+    ]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.UINT8, shape)
+        for n in (name, "fused")
+    ]
+    return helper.make_model(
+        helper.make_graph(nodes, "given", ends[:1], ends[1:]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
 
 
 @pytest.mark.slow

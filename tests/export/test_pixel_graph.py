@@ -11,7 +11,7 @@ from bifocus.export import pixel_graph
 from bifocus.export.graph_audit import audit_graph, read_graph
 from bifocus.export.onnx_probe import count_not_finite
 from bifocus.export.pixel_graph import describe_graph, trace_pictures
-from bifocus.export.pixel_network import PixelNetwork
+from bifocus.export.pixel_network import PixelNetwork, picture_inputs
 from bifocus.export.runtimes import onnx_engine, torch_engine
 from tests.export.small_networks import NARROW, awake_network, silence_torch
 
@@ -27,7 +27,7 @@ def _one_quiet_thread() -> None:
 def base_content() -> bytes:
     silence_torch()
     network = awake_network("base")
-    model = trace_pictures(PixelNetwork(network), network.inputs)
+    model = trace_pictures(PixelNetwork(network), picture_inputs(network))
     return describe_graph(model, FACTS)
 
 
@@ -39,7 +39,7 @@ def test_each_family_gives_torchs_bytes_at_any_size(
     network = awake_network(name)
     content = base_content
     if name != "base":
-        model = trace_pictures(PixelNetwork(network), network.inputs)
+        model = trace_pictures(PixelNetwork(network), picture_inputs(network))
         content = describe_graph(model, FACTS)
     model = read_graph(content, name)
     assert {node.op_type for node in model.graph.node}.isdisjoint(
@@ -49,7 +49,8 @@ def test_each_family_gives_torchs_bytes_at_any_size(
     rng = np.random.default_rng(0)
     for shape in ((1, 32, 33, 3), (2, 75, 51, 3)):
         pictures = {
-            key: rng.integers(0, 256, shape, dtype=np.uint8) for key in network.inputs
+            key: rng.integers(0, 256, shape, dtype=np.uint8)
+            for key in picture_inputs(network)
         }
         error = np.abs(engine(pictures).astype(int) - reference(pictures))
         assert error.max() <= 1
@@ -59,7 +60,7 @@ def test_each_family_gives_torchs_bytes_at_any_size(
 def test_names_types_and_facts(base_content: bytes) -> None:
     model = read_graph(base_content, "base")
     names = [one.name for one in (*model.graph.input, *model.graph.output)]
-    assert names == ["minus", "plus", "physics", "fused"]
+    assert names == ["minus", "plus", "physics", "remainder", "fused"]
     for one in (*model.graph.input, *model.graph.output):
         tensor = one.type.tensor_type
         assert tensor.elem_type == onnx.TensorProto.UINT8
@@ -78,7 +79,7 @@ def test_the_file_holds_no_path_of_this_machine(base_content: bytes) -> None:
 def test_a_fixed_size_needs_no_padding_and_takes_no_other() -> None:
     network = awake_network("base")
     module = PixelNetwork(network, is_half=True)
-    model = trace_pictures(module, network.inputs, size_px=(48, 64), opset=20)
+    model = trace_pictures(module, module.inputs, size_px=(48, 64), opset=20)
     kinds = [node.op_type for node in model.graph.node]
     assert "Pad" not in kinds
     assert "Slice" not in kinds
@@ -86,9 +87,9 @@ def test_a_fixed_size_needs_no_padding_and_takes_no_other() -> None:
     assert audit_graph(model, "fp16", "base") == {"Conv float16": 10}
     engine = onnx_engine(describe_graph(model, FACTS))
     good, bad = (np.zeros((1, 48, width, 3), np.uint8) for width in (64, 72))
-    assert engine(dict.fromkeys(network.inputs, good)).shape == (1, 48, 64, 3)
+    assert engine(dict.fromkeys(module.inputs, good)).shape == (1, 48, 64, 3)
     with pytest.raises(EngineError, match="failed"):
-        engine(dict.fromkeys(network.inputs, bad))
+        engine(dict.fromkeys(module.inputs, bad))
     with pytest.raises(EngineError, match="asks for 'plus'"):
         engine({"minus": good})
 
@@ -97,13 +98,13 @@ def test_a_fixed_size_needs_no_padding_and_takes_no_other() -> None:
 def test_an_opset_that_a_device_cannot_read_is_refused(opset: int) -> None:
     network = awake_network("base")
     with pytest.raises(ConfigError, match=f"opset is {opset}; it must be one of"):
-        trace_pictures(PixelNetwork(network), network.inputs, opset=opset)
+        trace_pictures(PixelNetwork(network), picture_inputs(network), opset=opset)
 
 
 def test_a_size_that_is_too_small_is_refused() -> None:
     network = awake_network("base")
     with pytest.raises(ConfigError, match="64x16 px is too small"):
-        trace_pictures(PixelNetwork(network), network.inputs, size_px=(16, 64))
+        trace_pictures(PixelNetwork(network), picture_inputs(network), size_px=(16, 64))
 
 
 @pytest.mark.parametrize(("claim", "says"), [("fp16", "float32"), ("int8", "float32")])
@@ -147,7 +148,7 @@ def test_an_unknown_operator_opset_or_nan_is_refused(base_content: bytes) -> Non
     with pytest.raises(EngineError, match="hold NaN or infinity"):
         audit_graph(broken, "fp32", "base")
     pictures = dict.fromkeys(
-        ("minus", "plus", "physics"), np.zeros((1, 32, 32, 3), np.uint8)
+        ("minus", "plus", "physics", "remainder"), np.zeros((1, 32, 32, 3), np.uint8)
     )
     assert count_not_finite(broken, pictures) > 0
     assert count_not_finite(read_graph(base_content, "base"), pictures) == 0

@@ -13,7 +13,7 @@ from bifocus.export.graph_audit import audit_graph
 from bifocus.export.onnx_probe import levels_tensor, watch_tensors
 from bifocus.export.parity import Pictures
 from bifocus.export.pixel_graph import trace_pictures
-from bifocus.export.pixel_network import PixelNetwork
+from bifocus.export.pixel_network import PixelNetwork, picture_inputs
 from bifocus.export.quantise import FORMS, Int8Plan, Runtime, plan_int8, quantise
 from tests.export.small_networks import awake_network, silence_torch
 
@@ -24,7 +24,9 @@ SIZE_PX = (32, 48)
 def graph() -> onnx.ModelProto:
     silence_torch()
     network = awake_network("base")
-    return trace_pictures(PixelNetwork(network), network.inputs, size_px=SIZE_PX)
+    return trace_pictures(
+        PixelNetwork(network), picture_inputs(network), size_px=SIZE_PX
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def pictures() -> list[Pictures]:
     return [
         {
             name: rng.integers(60, 220, (1, *SIZE_PX, 3), dtype=np.uint8)
-            for name in ("minus", "plus", "physics")
+            for name in ("minus", "plus", "physics", "remainder")
         }
         for _ in range(4)
     ]
@@ -120,7 +122,10 @@ def test_half_precision_around_int8(
     plan = plan_int8(graph, pictures, "tensorrt", budget=1e9)
     network = awake_network("base")
     half = trace_pictures(
-        PixelNetwork(network, is_half=True), network.inputs, size_px=(40, 40), opset=20
+        PixelNetwork(network, is_half=True),
+        picture_inputs(network),
+        size_px=(40, 40),
+        opset=20,
     )
     model = quantise(half, plan, "tensorrt")
     assert audit_graph(model, "int8", "base") == {"Conv float16": 2, "Conv int8": 8}
@@ -132,7 +137,9 @@ def test_half_precision_around_int8(
 
 def test_shared_weights_are_quantised_in_one_path_and_kept_in_the_other() -> None:
     network = awake_network("tsva")
-    model = trace_pictures(PixelNetwork(network), network.inputs, size_px=(32, 32))
+    model = trace_pictures(
+        PixelNetwork(network), picture_inputs(network), size_px=(32, 32)
+    )
     rng = np.random.default_rng(0)
     pictures = [
         {

@@ -21,7 +21,7 @@ from bifocus.export.runtimes import has_openvino, onnx_engine, openvino_engine
 from bifocus.export.stored_weights import LEAST_BYTES, store_half, widen_weights
 from tests.export.small_networks import awake_network, silence_torch
 
-INPUTS = ("minus", "plus", "physics")
+INPUTS = ("minus", "plus", "physics", "remainder")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="torch makes the graphs")
 from bifocus.errors import EngineError
 from bifocus.export.export_graph import GraphRequest, MadeGraph, make_graph
 from bifocus.export.parity_pictures import make_test_pair
+from bifocus.export.pixel_network import picture_inputs
 from bifocus.export.runtimes import torch_engine
 from bifocus.export.tensorrt_audit import Claim
 from bifocus.export.tensorrt_build import BuiltEngine, build_engine
@@ -47,7 +48,7 @@ def graphs() -> dict[tuple[str, str], tuple[FusionNetwork, MadeGraph]]:
 
 
 def _graph(network: FusionNetwork, name: str, precision: Any) -> MadeGraph:
-    sets = make_test_pair(torch_engine(network), network.inputs, (64, 64))
+    sets = make_test_pair(torch_engine(network), picture_inputs(network), (64, 64))
     request = GraphRequest(
         name=name,
         precision=precision,
@@ -76,7 +77,7 @@ def _claim(network: FusionNetwork, made: MadeGraph, precision: Any) -> Claim:
     return Claim(
         precision=precision,
         n_other=wide if precision == "int8" else 0,
-        images=(*network.inputs, "fused"),
+        images=(*picture_inputs(network), "fused"),
     )
 
 
@@ -127,7 +128,7 @@ def test_a_float32_graph_that_claims_half_is_caught() -> None:
     network = awake_network("fast")
     wide = _graph(network, "fast", "fp32")
     n_convolutions = wide.audit["Conv float32"]
-    claim = Claim(precision="fp16", images=(*network.inputs, "fused"))
+    claim = Claim(precision="fp16", images=(*picture_inputs(network), "fused"))
     words = rf"claims fp16, but of {n_convolutions} convolutions {n_convolutions} in fl"
     with pytest.raises(EngineError, match=words):
         _build(network, wide.content, claim)
@@ -141,7 +142,7 @@ def test_weights_stored_in_half_become_the_engine_that_wide_ones_do() -> None:
     made = _graph(network, "fast", "fp32")
     wide = made.model.SerializeToString()
     assert len(made.content) < 0.6 * len(wide)
-    claim = Claim(precision="fp32", images=(*network.inputs, "fused"))
+    claim = Claim(precision="fp32", images=(*picture_inputs(network), "fused"))
     engines = [_build(network, graph, claim) for graph in (made.content, wide)]
     sizes = [len(engine.plan) for engine in engines]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)

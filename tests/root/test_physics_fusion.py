@@ -10,6 +10,7 @@ import pytest
 from bifocus.errors import ImageFileError
 from bifocus.focal_offset import PairOptics
 from bifocus.physics_fusion import PhysicsResult, fuse_two_shots
+from bifocus.tone import join_levels
 from tests.imaging import (
     FOREIGN,
     HARSH,
@@ -248,3 +249,13 @@ def test_blank_glass_stays_blank() -> None:
     result = fuse_two_shots(minus, plus, OPTICS)
     assert np.abs(result.pixels.astype(float) - 234.5).mean() < 1.5
     assert result.pixels.std() <= 1.1 * minus.std()
+
+
+def test_the_picture_and_its_remainder_are_the_light_unrounded() -> None:
+    result = fuse(level_pair(0.5))
+    exact = 255 * np.clip(result.linear.astype(np.float64), 0, 1)
+    joined = join_levels(result.pixels, result.remainder())
+    assert np.abs(joined - exact).max() <= 1 / 256 + 1e-4
+    # Fractions are spread evenly: as in light that knows nothing of levels.
+    part = joined - result.pixels
+    assert part.std() == pytest.approx(1 / np.sqrt(12), rel=0.03)

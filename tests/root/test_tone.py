@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bifocus.tone import ToneCurve, decode, encode
+from bifocus.tone import ToneCurve, decode, encode, encode_remainder, join_levels
 
 ALL_VALUES = np.arange(256, dtype=np.uint8)
 
@@ -63,3 +63,36 @@ def test_light_beyond_the_range_clips(tone_curve: ToneCurve) -> None:
 def test_images_keep_their_shape() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(encode(decode(pixels, "srgb"), "srgb"), pixels)
+
+
+@pytest.mark.parametrize("tone_curve", ["linear", "srgb"])
+def test_the_remainder_gives_the_exact_level_back(tone_curve: ToneCurve) -> None:
+    random = np.random.default_rng(2)
+    light = random.uniform(-0.1, 1.1, (64, 80, 3)).astype(np.float32)
+    light[:8] /= 200  # the straight part of sRGB, too
+    light[0, :3, 0] = -np.inf, np.inf, 3
+    stored = encode(light, tone_curve)
+    remainder = encode_remainder(light, stored, tone_curve)
+    assert remainder.dtype == np.uint8
+    assert remainder.shape == stored.shape
+    exact = np.clip(light.astype(np.float64), 0, 1)
+    if tone_curve == "srgb":
+        power = 1.055 * exact ** (1 / 2.4) - 0.055
+        exact = np.where(exact <= 0.0031308, 12.92 * exact, power)
+    error = np.abs(join_levels(stored, remainder) - 255 * exact)
+    is_cut = (remainder == 0) | (remainder == 255)
+    assert is_cut.mean() < 0.02
+    assert error[~is_cut].max() <= 1 / 512 + 1e-4
+    # sRGB is rounded by a table, which may miss the nearest level by 0.03.
+    assert error.max() <= 1 / 256 + (0.03 if tone_curve == "srgb" else 1e-4)
+    # Without it, half a level is missing.
+    assert np.abs(stored - 255 * exact).max() > 0.49
+
+
+def test_a_remainder_counts_256ths_of_a_level_from_128() -> None:
+    levels = np.array([100, 100.25, 99.5 + 1 / 256, 0, 255, 300, -3])
+    light = (levels / 255).astype(np.float32)[:, None, None].repeat(3, axis=2)
+    stored = encode(light, "linear")
+    assert stored[:, 0, 1].tolist() == [100, 100, 100, 0, 255, 255, 0]
+    remainder = encode_remainder(light, stored, "linear")
+    assert remainder[:, 0, 1].tolist() == [128, 192, 1, 128, 128, 128, 128]

@@ -21,6 +21,7 @@ from bifocus.errors import EngineError
 from bifocus.export import tensorrt_engine
 from bifocus.export.parity import require_parity
 from bifocus.export.parity_pictures import simulated_shots
+from bifocus.export.pixel_network import picture_inputs
 from bifocus.export.runtimes import has_openvino, torch_engine
 from bifocus.export.tensorrt_build import build_engine
 from bifocus.export.tensorrt_process import BuildRequest
@@ -78,7 +79,7 @@ def check_against_the_loop(checkpoint: Path, fuser: Fuser) -> FusedTile:
     measured = measure_pair(minus, plus, optics)
     physics = fuse_measured(measured, colours="together")
     network = load_checkpoint(checkpoint).network
-    pictures = pair_pictures(measured, physics.pixels, network.inputs)
+    pictures = pair_pictures(measured, physics, picture_inputs(network))
     given = {name: picture[None] for name, picture in pictures.items()}
     with closing(fuser):
         tile = fuser.fuse(measured)
