@@ -2,7 +2,8 @@
 
 Images are given as in training: stored values / 255, in the order that the network
 names (`bifocus.model.fusion_network.IMAGE_NAMES`), the physics image made by
-`bifocus.physics_fusion`. The only file of evaluation that loads torch.
+`bifocus.physics_fusion` and with its fraction of a level, as engines get it. The only
+file of evaluation that loads torch.
 """
 
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 
 from bifocus.model.checkpoint import load_checkpoint
-from bifocus.model.classical import fuse_physics_joint
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.network_cost import compute_cost
-from bifocus.records import UInt8Image
+from bifocus.physics_fusion import fuse_two_shots
+from bifocus.records import FloatImage, UInt8Image
 from bifocus.sharpness import is_plus_sharper
+from bifocus.tone import join_levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,8 @@ class NetworkMethod:
     def __call__(self, pair: EvaluationPair) -> UInt8Image:
         """Return the fused picture, on the grid of the network's base image."""
         images = [
-            torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
-            for picture in pictures_of(pair, self.network.inputs)
+            torch.from_numpy(levels / np.float32(255)).permute(2, 0, 1)[None]
+            for levels in levels_of(pair, self.network.inputs)
         ]
         with torch.inference_mode():
             fused = self.network(*images)[0].permute(1, 2, 0).numpy()
@@ -55,15 +57,23 @@ def load_network_method(path: Path) -> NetworkMethod:
     return NetworkMethod(name=loaded.name, network=loaded.network)
 
 
-def pictures_of(pair: EvaluationPair, names: tuple[str, ...]) -> list[UInt8Image]:
-    """Return the pictures that a network asks for by name, in that order."""
+def levels_of(pair: EvaluationPair, names: tuple[str, ...]) -> list[FloatImage]:
+    """Return the levels, 0..255, of the images that a network asks for, in order."""
     is_plus = is_plus_sharper(pair.minus, pair.plus)
-    available = {
+    pictures = {
         "minus": pair.minus,
         "plus": pair.plus,
         "sharper": pair.plus if is_plus else pair.minus,
         "other": pair.minus if is_plus else pair.plus,
     }
+    levels = {name: pixels.astype(np.float32) for name, pixels in pictures.items()}
     if "physics" in names:
-        available["physics"] = fuse_physics_joint(pair)
-    return [available[name] for name in names]
+        fused = fuse_two_shots(
+            pair.minus,
+            pair.plus,
+            pair.optics,
+            tone_curve=pair.tone_curve,
+            colours="together",
+        )
+        levels["physics"] = join_levels(fused.pixels, fused.remainder())
+    return [levels[name] for name in names]

@@ -143,8 +143,8 @@ SCANNED_MIX = dataclasses.replace(
     flat_share=0.1,
 )
 # What a good instrument does to a level slide: spherical wavefronts from a condenser
-# filled evenly, as glass has them. The other mixes hold mostly what is harder than that:
-# paraxial pupils, relief, light from a few points.
+# that is filled evenly. The other mixes hold mostly what is harder than that: paraxial
+# pupils, relief, light from a few points.
 GLASS_MIX = dataclasses.replace(
     SCANNED_MIX,
     coherent_share=1.0,

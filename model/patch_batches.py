@@ -1,7 +1,8 @@
 """Patches of open stores as batches: random crops, turns and mirrorings, images alike.
 
 Images are float32 tensors (B, 3, H, W) in 0..1 under the names that networks use:
-minus, plus, physics, truth, and by sharpness: sharper, other.
+minus, plus, physics, truth, and by sharpness: sharper, other. The physics image has its
+fraction of a level back.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from bifocus.errors import ConfigError
 from bifocus.model.pair_spec import Imaging, PairSpec, pair_spec_from_json
 from bifocus.model.patch_store import IMAGE_NAMES, PatchStore, open_store
 from bifocus.model.train_config import TrainConfig
+from bifocus.tone import NO_REMAINDER, REMAINDER_STEPS
 
 Batch = dict[str, Tensor]
 
@@ -183,5 +185,7 @@ def _stack(samples: list[dict[str, npt.NDArray[np.uint8]]]) -> Batch:
     for name in samples[0]:
         stacked = np.stack([sample[name] for sample in samples])
         tensor = torch.from_numpy(stacked).permute(0, 3, 1, 2)
-        batch[name] = tensor.to(torch.float32).div_(255).contiguous()
-    return batch
+        batch[name] = tensor.to(torch.float32).contiguous()
+    fraction = batch.pop("remainder").sub_(NO_REMAINDER).div_(REMAINDER_STEPS)
+    batch["physics"].add_(fraction)
+    return {name: levels.div_(255) for name, levels in batch.items()}

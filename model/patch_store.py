@@ -2,7 +2,8 @@
 
     python -m bifocus.model.patch_store OUT --n 3000
 
-`store.json` says how the patches were made; `minus.npy`, `plus.npy`, `physics.npy` and
+`store.json` says how the patches were made; `minus.npy`, `plus.npy`, `physics.npy`,
+`remainder.npy` (what rounding took from the physics image, `bifocus.tone`) and
 `truth.npy` hold uint8 (n, side, side, 3); `done.npy` marks the finished ones, so that
 an interrupted run continues, and training may begin on a store that still grows;
 `specs.jsonl` lists each finished patch with its slide. Every patch depends on the seed
@@ -43,8 +44,8 @@ from bifocus.records import UInt8Image
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
-IMAGE_NAMES = ("minus", "plus", "physics", "truth")
+FORMAT_VERSION = 2
+IMAGE_NAMES = ("minus", "plus", "physics", "remainder", "truth")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +80,12 @@ class StoreRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
-    """One rendered patch: four uint8 images, its record and its slide."""
+    """One rendered patch: five uint8 images, its record and its slide."""
 
     minus: UInt8Image
     plus: UInt8Image
     physics: UInt8Image
+    remainder: UInt8Image
     truth: UInt8Image
     spec: PairSpec
     slide: str
@@ -153,6 +155,7 @@ def render_patch(
         minus=pair.minus[kept, kept],
         plus=pair.plus[kept, kept],
         physics=fused.pixels[kept, kept],
+        remainder=fused.remainder()[kept, kept],
         truth=pair.truth[kept, kept],
         spec=spec,
         slide=file.slide,
@@ -228,7 +231,8 @@ def open_store(folder: Path) -> PatchStore:
         head = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         if head["version"] != FORMAT_VERSION:
             msg = (
-                f"{folder}: store version {head['version']}, expected {FORMAT_VERSION}"
+                f"{folder}: store version {head['version']}, expected "
+                f"{FORMAT_VERSION}; render it again"
             )
             raise ConfigError(msg)
         request = StoreRequest(**head["request"])

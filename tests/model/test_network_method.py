@@ -24,7 +24,10 @@ def pair() -> EvaluationPair:
 
 def test_a_fresh_base_network_returns_the_physics_image(pair: EvaluationPair) -> None:
     method = NetworkMethod(name="base", network=build_network("base").eval())
-    np.testing.assert_array_equal(method(pair), fuse_physics_joint(pair))
+    found, expected = (f(pair).astype(int) for f in (method, fuse_physics_joint))
+    # The network gets fractions of a level, to 1/256: where one is a half, they differ.
+    assert np.abs(found - expected).max() <= 1
+    assert np.mean(found != expected) < 0.01
     params, gmac = method.params_and_gmac(1024, 1224)
     assert params == pytest.approx(0.87e6, rel=0.05)  # network.md section 2
     assert gmac == pytest.approx(41, rel=0.05)

@@ -21,6 +21,7 @@ from bifocus.model.patch_store import (
 )
 from bifocus.model.shot_camera import shift_periodic, store_pair
 from bifocus.model.texture_files import list_textures
+from bifocus.tone import NO_REMAINDER, REMAINDER_STEPS
 from tests.model.imaging_specs import plain_spec, random_texture
 from tests.model.tissue_folder import make_tissue_folder
 
@@ -174,12 +175,16 @@ def test_batches_cut_and_turn_all_images_alike(store_folder: Path) -> None:
     # Make the images equal but for a constant: any crop must stay so.
     for name in ("minus", "plus", "physics"):
         store.images[name] = store.images["truth"]
+    quarter = np.uint8(NO_REMAINDER + REMAINDER_STEPS // 4)
+    store.images["remainder"] = np.full_like(store.images["truth"], quarter)
     patches = PatchSet((store_folder,))
     patches.stores = [store]
     batch = patches.draw_batch(np.random.default_rng(0), count=5, crop_px=32)
     assert batch["truth"].shape == (5, 3, 32, 32)
-    for name in ("minus", "plus", "physics", "sharper", "other"):
+    for name in ("minus", "plus", "sharper", "other"):
         assert torch.equal(batch[name], batch["truth"])
+    more = 255 * (batch["physics"] - batch["truth"])
+    torch.testing.assert_close(more, torch.full_like(more, 0.25), atol=1e-4, rtol=0)
     again = patches.draw_batch(np.random.default_rng(0), count=5, crop_px=32)
     assert torch.equal(again["truth"], batch["truth"])
     with pytest.raises(ConfigError, match="crop_px"):
