@@ -113,9 +113,10 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--pairs", type=int, default=40, help="of each condition")
     chosen = parser.parse_args()
-    opened = {path.name: open_file(path) for path in chosen.files}
+    opened = {str(path): open_file(path) for path in chosen.files}
     engines = {name: engine for name, (engine, _) in opened.items()}
-    names = next(iter(opened.values()))[1]
+    # Files of two versions may take other pictures of one pair.
+    names = tuple(dict.fromkeys(name for _, taken in opened.values() for name in taken))
     textures, origin = default_textures()
     print(f"tissue: {origin}")
     judge(engines, frozen_set(textures, chosen.pairs), names, "evaluation set")
