@@ -120,11 +120,13 @@ def _tissue(inputs: tuple[str, ...]) -> tuple[list[Pictures], str]:
     pictures = []
     for number in range(N_PICTURES):
         patch = render_patch(request, number, files)
-        shots = {"minus": patch.minus, "plus": patch.plus, "physics": patch.physics}
+        shots = {
+            "minus": patch.minus,
+            "plus": patch.plus,
+            "physics": patch.physics,
+            "remainder": patch.remainder,
+        }
         shots |= _by_sharpness(shots, patch.is_plus_sharper)
-        # Patches keep whole levels. Fractions of light are uniform, and so is this.
-        rng = np.random.default_rng(number)
-        shots["remainder"] = rng.integers(0, 256, patch.physics.shape, dtype=np.uint8)
         pictures.append(_batched(shots, inputs))
     return pictures, f"{N_PICTURES} pairs rendered from the training slides"
 
