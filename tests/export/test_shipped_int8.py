@@ -1,7 +1,7 @@
 """The shipped network in INT8 on a machine without any tissue: it passes the gate."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -38,13 +38,18 @@ def test_noise_is_among_the_pictures_and_is_not_the_gates() -> None:
 
 
 @pytest.mark.slow
-def test_base_in_int8_needs_nobodys_slides(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_base_in_int8_needs_nobodys_slides(
+    tmp_path: Path, kind: Literal["onnx", "openvino"]
+) -> None:
     """It was refused on noise: no tissue reaches as far, and ranges cut it off."""
+    if kind == "openvino":
+        pytest.importorskip("openvino", reason="its form of INT8 is checked in it")
     done = export_model(
         ExportRequest(
             source=WEIGHTS / "base.safetensors",
             folder=tmp_path,
-            kind="onnx",
+            kind=kind,
             precision="int8",
         )
     )
