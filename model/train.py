@@ -160,10 +160,11 @@ class Trainer:
         is_coarse = progress < config.bfloat16_share
         with torch.autocast(device.type, torch.bfloat16, enabled=is_coarse):
             fused = model(*self._inputs(batch))
-        if self.teacher is None:
-            goal = batch["truth"].to(device)
-        else:
-            goal = self.teacher.fuse(batch, is_coarse=is_coarse)
+        goal = batch["truth"].to(device)
+        if self.teacher is not None:
+            turn = int(rng.integers(8)) if config.is_augmented else 0
+            taught = self.teacher.fuse(batch, turn=turn, is_coarse=is_coarse)
+            goal = torch.lerp(goal, taught, config.teacher_share)
         loss = self.loss(fused.float(), goal)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

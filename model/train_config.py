@@ -28,7 +28,8 @@ class TrainConfig(Model):
 
     `initial_weights` is a checkpoint of the same network to start from, for a network
     that is to learn a new instrument, or a new physics image. `teacher` is a checkpoint
-    of a larger network, whose pictures are then the goal in place of the truth.
+    of a larger network, whose pictures are then `teacher_share` of the goal; the rest
+    is the truth.
     """
 
     network: str
@@ -37,6 +38,7 @@ class TrainConfig(Model):
     )  # fields of the network's own dataclass
     initial_weights: Path | None = None
     teacher: Path | None = None
+    teacher_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     train_stores: Annotated[tuple[Path, ...], Field(min_length=1)]
     validation_stores: tuple[Path, ...] = ()
     validation_share: Share = 0.0
