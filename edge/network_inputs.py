@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+from bifocus.edge.shifted_shot import shift_shot
 from bifocus.engine_manifest import (
     SUFFIX,
     EngineManifest,
@@ -271,10 +269,10 @@ def pair_pictures(
     down, right = measured.shift_px
     minus, plus = measured.minus, measured.plus
     if measured.sharper_is_plus:
-        minus = _moved(minus, -down, -right)
+        minus = shift_shot(minus, -down, -right)
         sharper, other = plus, minus
     else:
-        plus = _moved(plus, down, right)
+        plus = shift_shot(plus, down, right)
         sharper, other = minus, plus
     pictures = {
         "minus": minus,
@@ -286,23 +284,6 @@ def pair_pictures(
     if "remainder" in names:
         pictures["remainder"] = physics.remainder()
     return {name: pictures[name] for name in names}
-
-
-def _moved(pixels: UInt8Image, down_px: float, right_px: float) -> UInt8Image:
-    if down_px == 0 and right_px == 0:
-        return pixels
-    matrix = np.array([[1, 0, right_px], [0, 1, down_px]], dtype=np.float64)
-    size = (pixels.shape[1], pixels.shape[0])
-    return np.asarray(
-        cv2.warpAffine(
-            pixels,
-            matrix,
-            size,
-            flags=cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-        dtype=np.uint8,
-    )
 
 
 def _names(tensors: Sequence[TensorSpec]) -> tuple[str, ...]:

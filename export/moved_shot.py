@@ -1,7 +1,7 @@
 """One picture moved by a part of a pixel, in gathers: what networks see of a pair.
 
-Cubic convolution (R. G. Keys, IEEE Trans. ASSP 29 (1981)) with a = -0.75, as OpenCV's
-`warpAffine`, which the loop uses on the CPU; the border is repeated.
+Cubic convolution (R. G. Keys, IEEE Trans. ASSP 29 (1981)) with a = -0.75, as
+`edge.shifted_shot`, which the loop uses on the CPU; the border is repeated.
 """
 
 import torch
