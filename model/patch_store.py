@@ -30,7 +30,7 @@ from bifocus.model import coherent, incoherent
 from bifocus.model.pair_drawing import draw_instrument, draw_pair_spec
 from bifocus.model.pair_mix import MIXES, PairMix
 from bifocus.model.pair_spec import PairSpec, pair_spec_from_json
-from bifocus.model.shot_camera import StoredPair, store_pair
+from bifocus.model.shot_camera import StoredPair, cut_pair, store_pair
 from bifocus.model.texture_files import (
     Split,
     TextureFile,
@@ -53,8 +53,10 @@ class StoreRequest:
     """What to render; equal requests give equal stores, byte by byte.
 
     `margin_px` is rendered on each side and cut off: it keeps the periodic field and
-    the filter's border out. One instrument (see `pair_spec`) makes `per_instrument`
-    patches in a row, which shares the physics fuser's tables.
+    the filter's border out. With `has_border` it is cut before the pair is fused. Such
+    a patch is a whole tile, whose physics image is worse along its sides, where blur
+    brought in what lies beyond; train on it uncut. One instrument (see `pair_spec`)
+    makes `per_instrument` patches in a row, which shares the physics fuser's tables.
     """
 
     n: int
@@ -63,6 +65,7 @@ class StoreRequest:
     seed: int = 0
     patch_px: int = 160
     margin_px: int = 32
+    has_border: bool = False
     per_instrument: int = 25
 
     def __post_init__(self) -> None:
@@ -73,8 +76,9 @@ class StoreRequest:
         if self.mix not in MIXES:
             msg = f"unknown mix '{self.mix}'; known: {', '.join(MIXES)}"
             raise ConfigError(msg)
-        if self.patch_px + 2 * self.margin_px < 64:
-            msg = "patch_px + 2 margin_px must be at least 64 for the physics fuser"
+        fused_px = self.patch_px + (0 if self.has_border else 2 * self.margin_px)
+        if fused_px < 64:
+            msg = "the physics fuser needs 64 px: patch_px, and the margins if not cut"
             raise ConfigError(msg)
 
 
@@ -143,6 +147,9 @@ def render_patch(
     texture, file = draw_texture(files, spec, side_px, rng)
     code = coherent if spec.imaging == "coherent" else incoherent
     pair: StoredPair = store_pair(code.render(texture, spec, device=device), spec)
+    kept = slice(request.margin_px, request.margin_px + request.patch_px)
+    if request.has_border:
+        pair, kept = cut_pair(pair, kept), slice(None)
     fused = fuse_two_shots(
         pair.minus,
         pair.plus,
@@ -150,7 +157,6 @@ def render_patch(
         tone_curve=spec.tone_curve,
         colours="together",
     )
-    kept = slice(request.margin_px, request.margin_px + request.patch_px)
     return Patch(
         minus=pair.minus[kept, kept],
         plus=pair.plus[kept, kept],
@@ -351,6 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patch", type=int, default=160, dest="patch_px")
     parser.add_argument("--margin", type=int, default=32, dest="margin_px")
+    parser.add_argument("--border", action="store_true", dest="has_border")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=None)
@@ -364,6 +371,7 @@ def main(arguments: list[str] | None = None) -> int:
             seed=chosen.seed,
             patch_px=chosen.patch_px,
             margin_px=chosen.margin_px,
+            has_border=chosen.has_border,
         )
         build_store(
             chosen.folder,

@@ -4,6 +4,7 @@ The sharper shot is the reference: the truth shares its pixel grid and brightnes
 the other shot is shifted and drifts, just as the fusion in use sees it.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import cv2
@@ -56,6 +57,16 @@ def store_pair(rendered: RenderedPair, spec: PairSpec) -> StoredPair:
         plus=plus,
         truth=encode(rendered.truth * np.float32(spec.white_level), spec.tone_curve),
         is_plus_sharper=plus_is_sharper,
+    )
+
+
+def cut_pair(pair: StoredPair, side: slice) -> StoredPair:
+    """Return the square that `side` cuts out of rows and columns alike."""
+    return dataclasses.replace(
+        pair,
+        minus=pair.minus[side, side],
+        plus=pair.plus[side, side],
+        truth=pair.truth[side, side],
     )
 
 

@@ -21,6 +21,7 @@ from bifocus.model.patch_store import (
 )
 from bifocus.model.shot_camera import shift_periodic, store_pair
 from bifocus.model.texture_files import list_textures
+from bifocus.physics_fusion import fuse_two_shots
 from bifocus.tone import NO_REMAINDER, REMAINDER_STEPS
 from tests.model.imaging_specs import plain_spec, random_texture
 from tests.model.tissue_folder import make_tissue_folder
@@ -59,6 +60,26 @@ def test_store_holds_what_it_says(store_folder: Path, tissue: Path) -> None:
         np.testing.assert_array_equal(store.images[name][2], getattr(patch, name))
     assert patch.spec == specs[2]
     assert store.read_records()[2]["slide"] == patch.slide
+
+
+def test_a_patch_with_its_border_is_fused_as_a_tile_of_its_size(tissue: Path) -> None:
+    """Same light, same shots; the physics image knows no more than the patch shows."""
+    files = list_textures(tissue, "train")
+    inner = dataclasses.replace(REQUEST, patch_px=64)
+    whole = dataclasses.replace(inner, has_border=True)
+    without, patch = (render_patch(request, 0, files) for request in (inner, whole))
+    for name in ("minus", "plus", "truth"):
+        np.testing.assert_array_equal(getattr(without, name), getattr(patch, name))
+    expected = fuse_two_shots(
+        patch.minus,
+        patch.plus,
+        patch.spec.nominal,
+        tone_curve=patch.spec.tone_curve,
+        colours="together",
+    )
+    np.testing.assert_array_equal(patch.physics, expected.pixels)
+    np.testing.assert_array_equal(patch.remainder, expected.remainder())
+    assert (patch.physics != without.physics).any()
 
 
 def test_an_interrupted_store_continues(
@@ -123,7 +144,9 @@ def test_foreign_folders_are_refused(tmp_path: Path, store_folder: Path) -> None
         open_store(tmp_path)
 
 
-@pytest.mark.parametrize("bad", [{"n": 0}, {"mix": "no such"}, {"margin_px": 4}])
+@pytest.mark.parametrize(
+    "bad", [{"n": 0}, {"mix": "no such"}, {"margin_px": 4}, {"has_border": True}]
+)
 def test_bad_requests(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         dataclasses.replace(REQUEST, **bad)  # type: ignore[arg-type]
