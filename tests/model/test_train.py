@@ -289,7 +289,7 @@ def test_epochs_count_patches(stores: tuple[Path, Path]) -> None:
     assert compute_n_steps(config, 10, n_processes=2) == 6
 
 
-@pytest.mark.parametrize("name", ["base", "fast", "paper"])
+@pytest.mark.parametrize("name", ["base", "fast", "large", "paper", "tiles"])
 def test_examples_are_valid_and_build_their_network(name: str) -> None:
     config = load_train_config(EXAMPLES / "training" / f"{name}.yaml")
     if name != "paper":  # 39 M parameters take a second to fill
