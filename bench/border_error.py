@@ -3,8 +3,9 @@
     python -m bench.border_error --pairs 20 --model weights/base.safetensors
 
 Blur carries tissue across a tile's sides: what lies there cannot be known as well. One
-row for each distance from the nearest side: the mean error of the sharper shot, of both
-physics images and of networks, in dB of squared grey levels, of the frozen set's tiles.
+row for each distance from the nearest side, and one for the whole: the mean error of
+the sharper shot, of both physics images and of networks, in dB of squared grey levels,
+on the frozen set's tissue and optics.
 """
 
 import argparse
@@ -15,11 +16,18 @@ import numpy.typing as npt
 
 from bifocus.model.classical import fuse_physics, fuse_physics_joint, fuse_sharper
 from bifocus.model.evaluation_pair import EvaluationPair, Method
-from bifocus.model.evaluation_set import SimulatedPairs, default_textures, frozen_set
+from bifocus.model.evaluation_set import (
+    TILE_PX,
+    SimulatedPairs,
+    default_textures,
+    frozen_set,
+)
 from bifocus.model.network_method import load_network_method
 
-# Distances from the nearest side at which one row ends and the next begins, in pixels.
-LIMITS_PX = (0, 4, 8, 16, 32, 112)
+# Distances from the nearest side at which rows begin, in pixels.
+ROWS_PX = (0, 4, 8, 16, 32)
+# What the frozen set renders around a tile, both sides together.
+RENDERED_BEYOND_PX = 64
 
 
 def side_distance_px(shape: tuple[int, int]) -> npt.NDArray[np.int64]:
@@ -32,14 +40,12 @@ def side_distance_px(shape: tuple[int, int]) -> npt.NDArray[np.int64]:
 
 
 def row_errors_db(pair: EvaluationPair, method: Method) -> list[float]:
-    """Return 10 lg of the mean squared error in grey levels, row by row."""
+    """Return 10 lg of the mean squared error in grey levels: of each row, of all."""
     truth = pair.truth.astype(np.float64)
     squared = np.square(method(pair) - truth).mean(axis=2)
-    row = np.searchsorted(LIMITS_PX, side_distance_px(squared.shape), side="right")
-    return [
-        float(10 * np.log10(squared[row == number].mean() + 1e-9))
-        for number in range(1, len(LIMITS_PX))
-    ]
+    row = np.searchsorted(ROWS_PX, side_distance_px(squared.shape), side="right")
+    parts = [squared[row == 1 + number] for number in range(len(ROWS_PX))]
+    return [float(10 * np.log10(part.mean() + 1e-9)) for part in (*parts, squared)]
 
 
 def print_condition(pairs: SimulatedPairs, methods: dict[str, Method]) -> None:
@@ -48,15 +54,16 @@ def print_condition(pairs: SimulatedPairs, methods: dict[str, Method]) -> None:
         [[row_errors_db(pair, m) for m in methods.values()] for pair in pairs], axis=0
     )
     print(f"{pairs.name}: " + ", ".join(methods))
-    for number, first_px in enumerate(LIMITS_PX[:-1]):
-        row = ", ".join(f"{error_db:.2f}" for error_db in errors_db[:, number])
-        print(f"  {first_px} to {LIMITS_PX[number + 1]} px: {row} dB", flush=True)
+    names = [f"from {first_px} px" for first_px in ROWS_PX]
+    for name, row in zip((*names, "whole"), errors_db.T, strict=True):
+        print(f"  {name}: " + ", ".join(f"{error:.2f}" for error in row), flush=True)
 
 
 def main() -> None:
     """Print one table for each light."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--tile", type=int, default=TILE_PX, help="side in pixels")
     parser.add_argument("--model", type=Path, action="append", default=[])
     chosen = parser.parse_args()
     methods: dict[str, Method] = {
@@ -66,7 +73,12 @@ def main() -> None:
     }
     for path in chosen.model:
         methods[str(path)] = load_network_method(path)
-    for part in frozen_set(default_textures()[0], chosen.pairs).parts:
+    fits = [
+        texture
+        for texture in default_textures()[0]
+        if min(texture.pixels.shape[:2]) >= chosen.tile + RENDERED_BEYOND_PX
+    ]
+    for part in frozen_set(fits, chosen.pairs, chosen.tile).parts:
         print_condition(part, methods)
 
 
