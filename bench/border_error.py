@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bifocus.model.classical import fuse_physics, fuse_physics_joint, fuse_sharper
 from bifocus.model.evaluation_pair import EvaluationPair, Method
 from bifocus.model.evaluation_set import (
+    BORDER_PX,
     TILE_PX,
     SimulatedPairs,
     default_textures,
@@ -26,8 +27,6 @@ from bifocus.model.network_method import load_network_method
 
 # Distances from the nearest side at which rows begin, in pixels.
 ROWS_PX = (0, 4, 8, 16, 32)
-# What the frozen set renders around a tile, both sides together.
-RENDERED_BEYOND_PX = 64
 
 
 def side_distance_px(shape: tuple[int, int]) -> npt.NDArray[np.int64]:
@@ -76,7 +75,7 @@ def main() -> None:
     fits = [
         texture
         for texture in default_textures()[0]
-        if min(texture.pixels.shape[:2]) >= chosen.tile + RENDERED_BEYOND_PX
+        if min(texture.pixels.shape[:2]) >= chosen.tile + 2 * BORDER_PX
     ]
     for part in frozen_set(fits, chosen.pairs, chosen.tile).parts:
         print_condition(part, methods)

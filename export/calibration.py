@@ -15,11 +15,11 @@ from bifocus.errors import ConfigError
 from bifocus.export.parity import Pictures
 from bifocus.export.parity_pictures import coloured_noise
 from bifocus.hal.procedural_tissue import make_procedural_tissue
+from bifocus.model.classical import fuse_together
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.evaluation_set import CONDITIONS, SimulatedPairs, Texture
 from bifocus.model.patch_store import StoreRequest, render_patch
 from bifocus.model.texture_files import find_data_dir, list_textures
-from bifocus.physics_fusion import fuse_two_shots
 from bifocus.records import UInt8Image
 from bifocus.sharpness import is_plus_sharper
 
@@ -79,13 +79,7 @@ def pictures_of(pair: EvaluationPair, inputs: tuple[str, ...]) -> Pictures:
     shots = {"minus": pair.minus, "plus": pair.plus}
     shots |= _by_sharpness(shots, is_plus)
     if "physics" in inputs:
-        physics = fuse_two_shots(
-            pair.minus,
-            pair.plus,
-            pair.optics,
-            tone_curve=pair.tone_curve,
-            colours="together",
-        )
+        physics = fuse_together(pair)
         shots |= {"physics": physics.pixels, "remainder": physics.remainder()}
     return _batched(shots, inputs)
 

@@ -20,7 +20,7 @@ from bifocus.model.evaluation_pair import EvaluationPair, Method, OffsetMeter
 from bifocus.model.graph_deblur import deblur_graph
 from bifocus.model.metrics import psnr_db
 from bifocus.optics import otf_grid
-from bifocus.physics_fusion import fuse_two_shots, measure_pair
+from bifocus.physics_fusion import PhysicsResult, fuse_two_shots, measure_pair
 from bifocus.records import FloatImage, UInt8Image
 from bifocus.sharpness import is_plus_sharper
 from bifocus.tone import decode, encode
@@ -77,15 +77,19 @@ def fuse_physics(pair: EvaluationPair) -> UInt8Image:
 
 
 def fuse_physics_joint(pair: EvaluationPair) -> UInt8Image:
-    """Return the same with the colours fused together: what networks start from."""
-    result = fuse_two_shots(
+    """Return the same with the colours fused together."""
+    return fuse_together(pair).pixels
+
+
+def fuse_together(pair: EvaluationPair) -> PhysicsResult:
+    """Return what networks start from, with the fraction of a level that it lost."""
+    return fuse_two_shots(
         pair.minus,
         pair.plus,
         pair.optics,
         tone_curve=pair.tone_curve,
         colours="together",
     )
-    return result.pixels
 
 
 def measure_physics_offset_um(pair: EvaluationPair) -> float:

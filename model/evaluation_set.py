@@ -40,7 +40,7 @@ SEED = 20260  # of everything frozen here
 TILE_PX = 224
 HALF_SPACING_UM = 0.75
 # Rendered with this border, then cut: pictures wrap around when they are rendered.
-_BORDER_PX = 32
+BORDER_PX = 32
 # Offsets beyond this are drawn to the edge, as in the first trials (network.md).
 _LARGEST_OFFSET_UM = 2.5
 # Crops flatter than this, in grey levels, are glass or a blank corner.
@@ -94,7 +94,7 @@ class SimulatedPairs:
 
     def _pair(self, texture: Texture, offset_um: float, number: int) -> EvaluationPair:
         rng = np.random.default_rng([self.seed, number])
-        side = self.tile_px + 2 * _BORDER_PX
+        side = self.tile_px + 2 * BORDER_PX
         crop = textured_crop(texture, side, rng).astype(np.float64)
         transmission = np.clip(crop / np.percentile(crop, 99.5), 0, 1)
         relief_um = smooth_relief_um(side, self.optics.relief_um, rng)
@@ -102,7 +102,7 @@ class SimulatedPairs:
         light = render_planes(
             transmission, offset_um + relief_um, planes_um, self.optics
         )
-        box = (slice(_BORDER_PX, -_BORDER_PX),) * 2
+        box = (slice(BORDER_PX, -BORDER_PX),) * 2
         shots = [expose(light[i][box], self.optics, rng) for i in range(2)]
         return EvaluationPair(
             minus=shots[0],

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from bifocus.model.checkpoint import load_checkpoint
+from bifocus.model.classical import fuse_together
 from bifocus.model.evaluation_pair import EvaluationPair
 from bifocus.model.fusion_network import FusionNetwork
 from bifocus.model.network_cost import compute_cost
-from bifocus.physics_fusion import fuse_two_shots
 from bifocus.records import FloatImage, UInt8Image
 from bifocus.sharpness import is_plus_sharper
 from bifocus.tone import join_levels
@@ -68,12 +68,6 @@ def levels_of(pair: EvaluationPair, names: tuple[str, ...]) -> list[FloatImage]:
     }
     levels = {name: pixels.astype(np.float32) for name, pixels in pictures.items()}
     if "physics" in names:
-        fused = fuse_two_shots(
-            pair.minus,
-            pair.plus,
-            pair.optics,
-            tone_curve=pair.tone_curve,
-            colours="together",
-        )
+        fused = fuse_together(pair)
         levels["physics"] = join_levels(fused.pixels, fused.remainder())
     return [levels[name] for name in names]
